@@ -86,21 +86,28 @@ def largest_remainder(total: int, weights: Sequence[int | Fraction]) -> list[int
     """Split an integer total in proportion to weights; the parts add up to it exactly.
 
     Units left over after rounding down go to the largest remainders, the earliest first among equals. A negative
-    total is split like its opposite. With no positive weight all of it falls on the first part.
+    total is split like its opposite. Weights may be negative (corrections); where they cancel out to nothing, all of
+    the total falls on the first part.
     """
     if not weights:
         if total:
             raise ValueError(f"nothing to split {total} over")
         return []
-    if any(weight < 0 for weight in weights):
-        raise ValueError("weights of a split cannot be negative")
     whole = sum(weights, start=Fraction(0))
     if whole == 0:
         return [total, *([0] * (len(weights) - 1))]
     sign, size = (-1, -total) if total < 0 else (1, total)
-    shares = [Fraction(size * weight) / whole for weight in weights]
+    shares = [size * Fraction(weight) / whole for weight in weights]
     parts = [share.numerator // share.denominator for share in shares]
     order = sorted(range(len(weights)), key=lambda i: (parts[i] - shares[i], i))
     for i in order[: size - sum(parts)]:
         parts[i] += 1
     return [sign * part for part in parts]
+
+
+def decimal_text(value: Fraction, digits: int) -> str:
+    """Write an exact number with at most so many decimals, half away from zero, without trailing zeros."""
+    scaled = round_half_away(value * 10**digits)
+    whole, part = divmod(abs(scaled), 10**digits)
+    decimals = f"{part:0{digits}d}".rstrip("0") if digits else ""
+    return f"{'-' if scaled < 0 else ''}{whole}{'.' if decimals else ''}{decimals}"

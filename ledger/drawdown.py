@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from typing import Literal
@@ -91,3 +92,233 @@ class Settlement:
     project: str
     month: str  # in which the arrears arose
     amount_minor: int
+
+
+@dataclass(frozen=True)
+class Means:
+    """All that a customer's charges of a period can fall on, as it stood when the period opened."""
+
+    lots: tuple[Lot, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    credit_lines: tuple[CreditLine, ...] = ()
+    arrears: tuple[OpenArrears, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawdown:
+    """How a period's charges fell: every charge is drawn in full; `left` is what the next period opens with."""
+
+    draws: tuple[Draw, ...]
+    settlements: tuple[Settlement, ...]
+    left: Means
+
+
+def draw_down(
+    charges: Sequence[DayCharge],
+    means: Means,
+    *,
+    first: date,
+    last: date,
+    drawn_before: Mapping[str, Sequence[tuple[SourceKind, str, int]]] | None = None,
+) -> Drawdown:
+    """Draw a period's charges from what the customer has, in one pass by day from `first` to `last`.
+
+    Each day, receipts first settle open arrears that they may be used for, oldest first; then the day's charges, in
+    order (SKU, project, user), take packs, grants, lots (narrowest scope, earliest last day, oldest), the contract's
+    credit line, and what is left stands as arrears. A negative charge corrects a line of a closed period and gives
+    back what that line had taken, last taken first: `drawn_before` says, per line, what that was. Money that comes
+    back settles arrears like a receipt; what a correction takes off arrears lowers those that are open, and is a
+    credit for the contract's next charges where none are.
+
+    A pass may be cut at any day: what is `left` opens the next, and both together draw what one pass would.
+    """
+    state = _Pass(means, drawn_before or {})
+    ordered = sorted(charges)
+    if ordered and not first <= ordered[0].day <= ordered[-1].day <= last:
+        raise ValueError(f"charges from {ordered[0].day} to {ordered[-1].day} do not lie within {first} to {last}")
+    by_day: dict[date, list[DayCharge]] = {}
+    for charge in ordered:
+        by_day.setdefault(charge.day, []).append(charge)
+    arrivals = {max(lot.received_on, first) for lot in means.lots}
+    payments = {max(day, first) for line in means.credit_lines for day, _ in line.payments}
+    for day in sorted({*by_day, *(d for d in arrivals | payments if d <= last)}):
+        state.open_day(day, opening=day == first)
+        for charge in by_day.get(day, ()):
+            state.take(charge)
+    return state.result(last)
+
+
+class _Pass:
+    """What is left of each source while the pass goes on."""
+
+    def __init__(self, means: Means, drawn_before: Mapping[str, Sequence[tuple[SourceKind, str, int]]]) -> None:
+        self.means = means
+        self.lots = sorted(means.lots, key=_lot_order)
+        self.grants = sorted(means.grants, key=lambda g: (g.last_day or date.max, g.granted_on, g.source_id))
+        self.rest = {lot.source_id: lot.rest_minor for lot in means.lots}
+        self.grant_rest = {grant.source_id: grant.rest_minor for grant in means.grants}
+        self.credit = {line.contract: line.rest_minor for line in means.credit_lines}
+        self.credit_lines = {line.contract: line for line in means.credit_lines}
+        self.arrears = sorted(means.arrears, key=lambda owed: owed.month)
+        self.in_credit = {owed.contract for owed in means.arrears if owed.amount_minor < 0}
+        self.lot_by_id = {lot.source_id: lot for lot in means.lots}
+        self.given = {line: list(parts) for line, parts in drawn_before.items()}
+        self.draws: list[Draw] = []
+        self.settlements: list[Settlement] = []
+        self.seen_day = date.min
+
+    def open_day(self, day: date, *, opening: bool) -> None:
+        """Let the day's payments free credit, and its receipts settle arrears."""
+        for line in self.means.credit_lines:
+            for paid_on, amount in line.payments:
+                if self.seen_day < paid_on <= day or (opening and paid_on <= day):
+                    self.credit[line.contract] += amount
+        for lot in sorted(self.means.lots, key=lambda lot: (lot.received_on, _lot_order(lot))):
+            if lot.received_on <= day and (opening or lot.received_on > self.seen_day):
+                self._settle(lot, day)
+        self.seen_day = day
+
+    def _settle(self, lot: Lot, day: date) -> None:
+        for index, owed in enumerate(self.arrears):
+            amount = min(self.rest[lot.source_id], owed.amount_minor)
+            if amount > 0 and _covers(lot, owed.contract, owed.project) and _may_settle(lot, owed, day):
+                self.rest[lot.source_id] -= amount
+                self.arrears[index] = replace(owed, amount_minor=owed.amount_minor - amount)
+                settled = Settlement(day, lot.source_id, owed.contract, owed.project, owed.month, amount)
+                self.settlements.append(settled)
+
+    def take(self, charge: DayCharge) -> None:
+        """Draw one charge in full."""
+        if charge.amount_minor < 0:
+            self._give_back(charge)
+            return
+        left = charge.amount_minor
+        if charge.pack:
+            self.draws.append(Draw(charge, "pack", charge.pack, left))
+            return
+        left = self._use_arrears_credit(charge, left)
+        for grant in self.grants:
+            if grant.granted_on <= charge.usage_day and _usable(grant.contract, grant.last_day, charge):
+                left = self._draw(charge, "grant", grant.source_id, left, self.grant_rest)
+        for lot in self.lots:
+            if lot.received_on <= charge.day and _covers(lot, charge.contract, charge.project) and _valid(lot, charge):
+                left = self._draw(charge, "lot", lot.source_id, left, self.rest)
+        line = self.credit_lines.get(charge.contract)
+        if line and line.valid_from <= charge.usage_day <= line.last_day:
+            left = self._draw(charge, "credit", charge.contract, left, self.credit)
+        if left:
+            self._add_arrears(charge, left)
+
+    def _draw(self, charge: DayCharge, kind: SourceKind, source_id: str, left: int, rest: dict[str, int]) -> int:
+        amount = min(left, max(rest[source_id], 0))
+        if amount:
+            rest[source_id] -= amount
+            self.draws.append(Draw(charge, kind, source_id, amount))
+        return left - amount
+
+    def _add_arrears(self, charge: DayCharge, amount: int) -> None:
+        self.draws.append(Draw(charge, "arrears", charge.contract, amount))
+        self.arrears.append(OpenArrears(charge.contract, charge.project, f"{charge.day:%Y-%m}", amount))
+
+    def _lower_arrears(self, charge: DayCharge, amount: int) -> None:
+        # Open arrears fall first, the project's own before others, latest first; only the rest is a credit.
+        self.draws.append(Draw(charge, "arrears", charge.contract, -amount))
+        for own_project in (True, False):
+            for index in range(len(self.arrears) - 1, -1, -1):
+                owed = self.arrears[index]
+                part = min(amount, owed.amount_minor)
+                same = owed.contract == charge.contract and (owed.project == charge.project or not own_project)
+                if part > 0 and same:
+                    self.arrears[index] = replace(owed, amount_minor=owed.amount_minor - part)
+                    amount -= part
+        if amount:
+            self.arrears.append(OpenArrears(charge.contract, charge.project, f"{charge.day:%Y-%m}", -amount))
+            self.in_credit.add(charge.contract)
+
+    def _use_arrears_credit(self, charge: DayCharge, left: int) -> int:
+        # A correction of usage whose arrears were settled meanwhile leaves a credit: it is used before anything else.
+        if charge.contract not in self.in_credit:
+            return left
+        for index, owed in enumerate(self.arrears):
+            amount = min(left, -owed.amount_minor)
+            if amount > 0 and owed.contract == charge.contract:
+                self.arrears[index] = replace(owed, amount_minor=owed.amount_minor + amount)
+                self.draws.append(Draw(charge, "arrears", charge.contract, amount))
+                left -= amount
+        if left:
+            self.in_credit.discard(charge.contract)
+        return left
+
+    def _give_back(self, charge: DayCharge) -> None:
+        left = -charge.amount_minor
+        taken = self.given.get(charge.line_id, [])
+        while left and taken:
+            index = self._last_taken_for(charge, taken)
+            kind, source_id, amount = taken.pop(index)
+            part = min(left, amount)
+            if part < amount:
+                taken.insert(index, (kind, source_id, amount - part))
+            self._return(charge, kind, source_id, part)
+            left -= part
+        if left:
+            self._return(charge, "arrears", charge.contract, left)
+
+    def _last_taken_for(self, charge: DayCharge, taken: Sequence[tuple[SourceKind, str, int]]) -> int:
+        # A line spans projects: what one project's money paid must not come back for another's correction.
+        for index in range(len(taken) - 1, -1, -1):
+            lot = self.lot_by_id.get(taken[index][1]) if taken[index][0] == "lot" else None
+            if lot is None or _covers(lot, charge.contract, charge.project):
+                return index
+        return len(taken) - 1
+
+    def _return(self, charge: DayCharge, kind: SourceKind, source_id: str, amount: int) -> None:
+        rest = {"lot": self.rest, "grant": self.grant_rest, "credit": self.credit}.get(kind)
+        if rest is not None and source_id in rest:
+            rest[source_id] += amount
+            self.draws.append(Draw(charge, kind, source_id, -amount))
+            if kind == "lot" and self.lot_by_id[source_id].received_on <= charge.day:
+                self._settle(self.lot_by_id[source_id], charge.day)
+        elif kind == "pack":
+            self.draws.append(Draw(charge, kind, source_id, -amount))
+        else:
+            self._lower_arrears(charge, amount)
+
+    def result(self, last: date) -> Drawdown:
+        """Say how everything fell, and what the next period opens with."""
+        left = Means(
+            lots=tuple(replace(lot, rest_minor=self.rest[lot.source_id]) for lot in self.means.lots),
+            grants=tuple(replace(grant, rest_minor=self.grant_rest[grant.source_id]) for grant in self.means.grants),
+            credit_lines=tuple(
+                replace(
+                    line,
+                    rest_minor=self.credit[line.contract],
+                    payments=tuple((day, amount) for day, amount in line.payments if day > last),
+                )
+                for line in self.means.credit_lines
+            ),
+            arrears=tuple(owed for owed in self.arrears if owed.amount_minor),
+        )
+        return Drawdown(tuple(self.draws), tuple(self.settlements), left)
+
+
+def _lot_order(lot: Lot) -> tuple[int, date, date, str]:
+    narrowness = -(2 * bool(lot.project) + bool(lot.contract))
+    return narrowness, lot.last_day or date.max, lot.received_on, lot.source_id
+
+
+def _covers(lot: Lot, contract: str, project: str) -> bool:
+    return lot.contract in ("", contract) and lot.project in ("", project)
+
+
+def _usable(contract: str, last_day: date | None, charge: DayCharge) -> bool:
+    return contract in ("", charge.contract) and (last_day is None or charge.usage_day <= last_day)
+
+
+def _valid(lot: Lot, charge: DayCharge) -> bool:
+    # By the day of use, not of the charge: usage from before the last day is covered also when it arrives late.
+    return lot.last_day is None or charge.usage_day <= lot.last_day
+
+
+def _may_settle(lot: Lot, owed: OpenArrears, day: date) -> bool:
+    # An expired lot may not pay what was used after its last day; arrears from before its last month surely were not.
+    return lot.last_day is None or day <= lot.last_day or owed.month < f"{lot.last_day:%Y-%m}"

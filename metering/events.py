@@ -62,13 +62,13 @@ USAGE_FACTS = (
 
 # A lake row is an event with where and when it was recorded.
 LAKE_SCHEMA = pl.Schema(
-    {
-        **dict(EVENT_SCHEMA),
-        "recorded_seq": pl.Int64,  # gapless over all events ever accepted; "as of N" is recorded_seq <= N
-        "batch_seq": pl.Int64,  # the inbox batch (file or request) it came with
-        "key_hash": pl.Int64,  # hash of (source, id): finds candidates, the full key decides
-        "start_date": pl.String,  # UTC date of start, the partition
-    }
+    [
+        *EVENT_SCHEMA.items(),
+        ("recorded_seq", pl.Int64()),  # gapless over all events ever accepted; "as of N" is recorded_seq <= N
+        ("batch_seq", pl.Int64()),  # the inbox batch (file or request) it came with
+        ("key_hash", pl.Int64()),  # hash of (source, id): finds candidates, the full key decides
+        ("start_date", pl.String()),  # UTC date of start, the partition
+    ]
 )
 
 

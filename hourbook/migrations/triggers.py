@@ -1,0 +1,51 @@
+"""Triggers that keep append-only tables append-only, for SQLite and for PostgreSQL.
+
+They refuse every UPDATE and DELETE without looking at values, so a NULL cannot slip past a comparison. In SQLite an
+INSERT OR REPLACE deletes the old row without firing its DELETE trigger unless the connection asks for that, so a
+row whose key is there already is refused before it is inserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+# Table -> unique keys that no new row may share with an old one.
+APPEND_ONLY: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "ledger_account": (("id",), ("owner", "code", "customer", "asset", "detail")),
+    "ledger_transaction": (("sequence",), ("business_key",), ("reverses",)),
+    "posting": (("sequence", "line"), ("account_id", "account_version")),
+    "funding_source": (("id",), ("customer", "kind", "reference")),
+    "home": (("id",),),
+    "apply_run": (("apply_seq",),),
+    "fact": (("seq",),),
+}
+
+
+def sqlite_triggers(table: str, keys: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+    """Return the statements that make a table of SQLite append-only."""
+    message = f"{table} is append-only: record a new fact or a reversal instead"
+    for verb in ("UPDATE", "DELETE"):
+        yield (
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        )
+    taken = " OR ".join(
+        f"EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(f'{column} = NEW.{column}' for column in key)})"  # noqa: S608
+        for key in keys
+    )
+    yield (
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {taken} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} has this row already and is append-only'); END"
+    )
+
+
+def postgresql_triggers(table: str) -> Iterator[str]:
+    """Return the statements that make a table of PostgreSQL append-only, TRUNCATE included."""
+    yield (
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
+        "BEGIN RAISE EXCEPTION '% is append-only: record a new fact or a reversal instead', TG_TABLE_NAME; END $$"
+    )
+    yield (
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )

@@ -1,0 +1,71 @@
+"""A broken sacct row for quarantine, with whose row it was where that is certain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from metering.clusters import Cluster
+from metering.collectors.slurm_fields import ABSENT, ID_PATTERN, STATES
+from metering.collectors.slurm_rows import BrokenRow, SacctLines, alignments
+from metering.collectors.slurm_verdicts import month_of_usage
+from metering.events import RejectedEvent
+
+_NUMBERS = ("UID", "NNodes", "AllocNodes", "NCPUS", "AllocCPUS", "ElapsedRaw", "DBIndex")
+_TIMES = ("Submit", "Start", "End")
+
+
+def broken_event(found: SacctLines, row: BrokenRow, cluster: Cluster, zone: ZoneInfo | None) -> RejectedEvent:
+    """Make a broken row ready for quarantine: all its bytes, and its id if the row can be read in one way only.
+
+    The id decides only which clean row resolves this one later; nothing is metered from a broken row.
+    """
+    raw = found.raw(row.first, row.stop)
+    cells = _certain_cells(found, row, raw, zone)
+    submit = _second(cells.get("Submit", ""), zone)
+    job = cells.get("JobIDRaw", "")
+    known = submit is not None and re.search(ID_PATTERN, job) is not None
+    lines = f"line {row.first + 1}" if row.stop == row.first + 1 else f"lines {row.first + 1} to {row.stop}"
+    return RejectedEvent(
+        code="broken_row",
+        message=f"{lines}: not {len(found.layout.columns)} columns, because free text holds the delimiter or a newline "
+        "(or the file was cut off); pull it again with JobName last and no other free text",
+        raw=raw,
+        line=row.first + 1,
+        source=f"slurm:{cluster.name}",
+        event_id=f"{job}:{submit}" if known else "",
+        month=month_of_usage(_second(cells.get("Start", ""), zone), _second(cells.get("End", ""), zone)),
+    )
+
+
+def _certain_cells(found: SacctLines, row: BrokenRow, raw: bytes, zone: ZoneInfo | None) -> Mapping[str, str]:
+    """Return the cells if exactly one way of laying the columns over them makes sense."""
+    if row.readable == "nothing":
+        return {}
+    joined = row.readable == "joined"
+    text = raw.decode(errors="replace")
+    cells = text.split(found.layout.delimiter) if joined else text.partition("\n")[0].split(found.layout.delimiter)[:-1]
+    ways = [way for way in alignments(found.layout, cells, joined=joined) if _plausible(way, zone)]
+    return ways[0] if len(ways) == 1 else {}
+
+
+def _plausible(cells: Mapping[str, str], zone: ZoneInfo | None) -> bool:
+    numbers = all(cells[name].isdecimal() or cells[name] == "" for name in _NUMBERS if name in cells)
+    times = all(_second(cells[name], zone) is not None or cells[name] in ABSENT for name in _TIMES if name in cells)
+    state = "State" not in cells or cells["State"].split(" ")[0].upper() in STATES
+    return numbers and times and state
+
+
+def _second(text: str, zone: ZoneInfo | None) -> int | None:
+    """Read one time as seconds since 1970 UTC; None where it is none, or the clock showed it twice or never."""
+    if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
+        return int(text)
+    try:
+        naive = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=zone)
+    except ValueError:
+        return None
+    if naive.tzinfo is None or naive.utcoffset() != naive.replace(fold=1).utcoffset():
+        return None
+    return int(naive.astimezone(UTC).timestamp())
