@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from datetime import date
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlalchemy import func, select
+from sqlmodel import Session
 
 from base.period import month_days, month_of, next_month_start
 from hourbook import facts
 from hourbook.closes import closes_by_month, closing_pins
 from hourbook.crash import crash_point
-from hourbook.database import read_session, run_write
+from hourbook.database import run_write
 from hourbook.deriving import DerivedMonth, derive
 from hourbook.reading import Pins, Reading
-from hourbook.rolling import current_pins, months_with_usage
+from hourbook.refreshing import current_pins, first_month_of_usage, month_of_first_purchase, refresh
 from hourbook.settings import Home
 from ledger import store as ledger
 from ledger.accounts import AccountKey
 from ledger.journal import Transaction, transaction_from_movements
+from ledger.store.tables import TRANSACTION
 from pricing.catalog import Catalog
 
 Movements = Mapping[AccountKey, int]
@@ -42,6 +42,7 @@ def accrue_open_months(home: Home) -> Accrued:
 
     Everything is read and posted in one transaction, so two runs at once have the effect of one after the other.
     """
+    refresh(home)
     accrued = run_write(home.engine, lambda session: _accrue(home, session))
     crash_point("accrue:after_commit")
     return accrued
@@ -50,9 +51,9 @@ def accrue_open_months(home: Home) -> Accrued:
 def _accrue(home: Home, session: Session) -> Accrued:
     closed = closes_by_month(session)
     closing = closing_pins(session)
-    months = open_months(home, session, set(closed))
+    months = open_months(home, session, closed)
     # A month that is being closed is charged as of the numbers it pinned; later ones wait for it.
-    pins = closing[1] if closing else current_pins(home, session)
+    pins = closing[1] if closing else current_pins(session)
     if closing:
         months = [closing[0]]
     if not months:
@@ -95,16 +96,12 @@ def _taken_from_lots(difference: Movements) -> int:
 
 
 def _count(session: Session, customer: str, month: str) -> int:
-    table = ledger.TRANSACTION
-    query = select(func.count()).where(
-        table.c.customer == customer, table.c.period == month, table.c.kind == "accrual"
-    )
+    table = TRANSACTION
+    query = select(func.count()).where(table.c.customer == customer, table.c.period == month, table.c.kind == "accrual")
     return int(session.connection().execute(query).scalar_one())
 
 
-def _transaction(  # noqa: PLR0913, PLR0917 - the facts of one accrual
-    customer: str, month: str, number: int, difference: Movements, pins: Pins, home: Home
-) -> Transaction:
+def _transaction(customer: str, month: str, number: int, difference: Movements, pins: Pins, home: Home) -> Transaction:
     last = month_days(month)[1]
     today = home.now().date()
     return transaction_from_movements(
@@ -117,16 +114,15 @@ def _transaction(  # noqa: PLR0913, PLR0917 - the facts of one accrual
     )
 
 
-def open_months(home: Home, session: Session, closed: set[str]) -> list[str]:
+def open_months(home: Home, session: Session, closed: Container[str]) -> list[str]:
     """Return the months to charge, oldest first without a gap: from the first with usage or purchases to today's."""
     catalog = Catalog.from_facts(facts.as_of(session))
     if not catalog.customers:
         return []
-    today = home.today(ZoneInfo(catalog.zone_name))
-    started = {*months_with_usage(home, session, catalog), *_months_of_purchases(catalog), month_of(today)}
-    last = month_of(today)
-    first = min(month for month in started if month not in closed) if started - closed else last
-    months, day = [], date.fromisoformat(f"{first}-01")
+    zone = ZoneInfo(catalog.zone_name)
+    last = month_of(home.today(zone))
+    starts = [first_month_of_usage(home, zone), month_of_first_purchase(catalog), last]
+    months, day = [], month_days(min(start for start in starts if start))[0]
     while month_of(day) <= last:
         if month_of(day) not in closed:
             months.append(month_of(day))

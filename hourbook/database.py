@@ -43,6 +43,7 @@ MIN_SQLITE = (3, 37)  # the first with STRICT tables
 BUSY_TIMEOUT_MS = 10_000
 MIN_BUSY_TIMEOUT_MS = 5_000
 SYNCHRONOUS_FULL = 2
+POOL_SIZE = 16
 BUSY_ATTEMPTS = 5
 BUSY_PAUSE_SECONDS = 0.05
 
@@ -119,9 +120,8 @@ def make_engine(url: str) -> Engine:
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise DatabaseUnsafeError(f"SQLite {sqlite3.sqlite_version} is too old; STRICT tables need 3.37 or later")
     # No isolation level: the driver's own transaction start loses updates, so `_begin` says BEGIN itself.
-    engine = create_engine(
-        url, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}, max_overflow=-1
-    )
+    driver = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
+    engine = create_engine(url, connect_args=driver, pool_size=POOL_SIZE, max_overflow=-1)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine

@@ -13,12 +13,14 @@ from sqlmodel import Session
 
 from base.period import day_start, month_days, next_month_start
 from hourbook import facts
+from hourbook.rollups import Window, read_rollup
 from hourbook.settings import Home
-from hourbook.usage_reading import read_usage
 from invoices.month import CreditTerms, Opening, opening_of
 from ledger import store as ledger
 from ledger.accounts import AccountKey
 from ledger.funding import FundingSource
+from metering import store as metering
+from metering.lake import EventLake
 from pricing.catalog import Catalog
 
 Sources = Mapping[str, Sequence[FundingSource]]
@@ -60,7 +62,9 @@ class Reading:
 
     def usage_between(self, begin: datetime, end: datetime) -> pl.DataFrame:
         """Return rollup rows whose span lies between two instants."""
-        return read_usage(self.home, self.session, self.pins.plan, (begin, end), as_of=self.pins.recorded_seq)
+        plan = metering.plan_of(self.session, self.pins.plan)
+        window = Window(begin, end, self.pins.recorded_seq)
+        return read_rollup(self.session, EventLake(self.home.lake), plan, window)
 
     def sources(self) -> dict[str, list[FundingSource]]:
         """Return lots, packs and grants by customer."""

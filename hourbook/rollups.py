@@ -59,10 +59,9 @@ def read_rollup(session: Session, lake: EventLake, plan: RollupPlan, window: Win
     What is not rolled up, or was rolled up with later events than `as_of`, is counted from the lake by the same
     function; so is any plan that was never registered.
     """
-    first_second, last_second = int(window.first.timestamp()), int(window.end.timestamp())
-    latest_date = datetime.fromtimestamp(last_second, UTC).date().isoformat()
+    latest_date = window.end.astimezone(UTC).date().isoformat()
     # An attempt that ends exactly where the window begins is one of the window's jobs.
-    touched = (pl.col("start_date") <= latest_date) & (pl.col("last_second") >= first_second)
+    touched = (pl.col("start_date") <= latest_date) & (pl.col("last_second") >= int(window.first.timestamp()))
     rolled_up = store.rolled_up(session, store.plan_number(session, plan))
     parts = []
     for date, head_seq in lake.partitions().filter(touched).select("start_date", "recorded_seq").iter_rows():

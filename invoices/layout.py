@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
+from typing import Literal
 
 from base.money import format_grouped
+from base.period import each_day
 from invoices.amount_words import chinese_capitals
 from invoices.blocks import (
     BarChart,
@@ -154,24 +157,26 @@ def _figures(currency: str, words: Words) -> Callable[..., Figure]:
 
 def _usage(content: DocumentContent, words: Words) -> tuple[Block, ...]:
     """Chart the usage of each day, core-hours and card-hours on scales of their own."""
-    days = content.usage_by_day
-    charts = [
-        _chart(key, hours, tuple(str(day.day.day) for day in days), words)
-        for key, hours in (
-            ("core_hours", [day.core_hours for day in days]),
-            ("card_hours", [day.card_hours for day in days]),
-        )
-        if any(decimals(hours))
+    days = tuple(each_day(content.first_day, content.last_day))
+    core = {row.day: row.core_hours for row in content.usage_by_day}
+    card = {row.day: row.card_hours for row in content.usage_by_day}
+    used = [
+        (key, hours) for key, hours in (("core_hours", core), ("card_hours", card)) if any(decimals(hours.values()))
     ]
-    if not charts:
+    if not used:
         return (Paragraph(words.both("no_usage"), "muted"),)
-    charts[-1] = BarChart(**{**vars(charts[-1]), "colour": "second"}) if len(charts) > 1 else charts[-1]
+    colours: tuple[Literal["accent", "second"], ...] = ("accent", "second")
+    charts = (_chart(key, hours, days, colour, words) for (key, hours), colour in zip(used, colours, strict=False))
     return (BarCharts(tuple(charts)),)
 
 
-def _chart(key: str, hours: list[str], labels: tuple[str, ...], words: Words) -> BarChart:
-    total = f"{words.both('sum')} {grouped(total_text(hours), 2)}"
-    return BarChart(words.both(f"{key}_by_day"), total, labels, decimals(hours))
+def _chart(
+    key: str, hours: dict[date, str], days: tuple[date, ...], colour: Literal["accent", "second"], words: Words
+) -> BarChart:
+    """Chart every day of the period, also those without usage."""
+    total = f"{words.both('sum')} {grouped(total_text(hours.values()), 2)}"
+    values = decimals(hours.get(day, "0") for day in days)
+    return BarChart(words.both(f"{key}_by_day"), total, tuple(str(day.day) for day in days), values, colour)
 
 
 def _totals(content: DocumentContent, words: Words) -> tuple[Block, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base.money import format_grouped
 from invoices.blocks import Block, Column, Heading, Paragraph, Row, Table
 from invoices.document import DocumentContent, DocumentLine
-from invoices.figures import grouped, percent, quantity
+from invoices.figures import grouped, percent, quantity, unit_price
 from invoices.labels import Words
 
 _SOURCES = ("pack", "grant", "lot", "credit", "arrears")
@@ -47,7 +47,7 @@ def _row(line: DocumentLine, currency: str, words: Words, shown: tuple[bool, boo
         str(line.n),
         words.pick(line.sku_name, line.sku_name_en) or line.sku,
         quantity(line.quantity, line.unit),
-        grouped(line.unit_price, 2),
+        unit_price(line.unit_price),
         *((whole,) if split else ()),
         amount,
         *((tax,) if taxed else ()),
@@ -90,4 +90,4 @@ def _list_price(line: DocumentLine, words: Words) -> str:
     """Show the list price where the customer pays another."""
     if not line.list_unit_price or grouped(line.list_unit_price) == grouped(line.unit_price):
         return ""
-    return f"{words.main('list_price')} {grouped(line.list_unit_price, 2)}"
+    return f"{words.main('list_price')} {unit_price(line.list_unit_price)}"

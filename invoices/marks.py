@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from invoices.text_fit import Measure, Style, plain_text, wrap
@@ -77,12 +76,13 @@ class Setter:
         self.width = width
         self.measure = measure
         self.missing: set[str] = set()
-        self._tidy = lru_cache(maxsize=4096)(lambda text: plain_text(text, has_glyph))
+        self._has_glyph = has_glyph
 
     def plain(self, text: str) -> str:
         """Return the text as it can be printed; what has no glyph is remembered for the note at the end."""
-        tidy, missing = self._tidy(text)
-        self.missing |= missing
+        tidy, missing = plain_text(text, self._has_glyph)
+        if missing:
+            self.missing |= missing
         return tidy
 
     def lines(self, text: str, width: float, style: Style) -> list[str]:
@@ -92,7 +92,7 @@ class Setter:
     def place(self, x: float, y: float, text: str, style: Style, align: Literal["left", "right"] = "left") -> Text:
         """Set one line that begins, or on the right ends, at x."""
         tidy = self.plain(text)
-        return Text(x if align == "left" else x - self.measure(tidy, style), y, tidy, style)
+        return Text(x - self.measure(tidy, style) if align == "right" else x, y, tidy, style)
 
     def fitted(self, text: str, width: float, style: Style, smallest: float = 6) -> Style:
         """Return the style, in a smaller size where the text would be wider than this."""

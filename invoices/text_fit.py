@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 # What stands for a character without a glyph, as Chinese typesetters set it.
@@ -32,10 +33,11 @@ class Style(NamedTuple):
 Measure = Callable[[str, Style], float]  # width in points
 
 
-def plain_text(text: str, has_glyph: Callable[[str], bool]) -> tuple[str, set[str]]:
+@lru_cache(maxsize=65536)
+def plain_text(text: str, has_glyph: Callable[[str], bool]) -> tuple[str, frozenset[str]]:
     """Return the text as it can be printed on one line, and the characters that have no glyph and became `〓`."""
     tidy = _SPACES.sub(" ", unicodedata.normalize("NFC", text)).strip()
-    missing = {char for char in tidy if not has_glyph(char)}
+    missing = frozenset(char for char in set(tidy) if not has_glyph(char))
     if missing:
         tidy = tidy.translate(dict.fromkeys(map(ord, missing), GETA))
     return tidy, missing

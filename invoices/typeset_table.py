@@ -77,25 +77,23 @@ def _natural_em(table: Table, i: int, setter: Setter) -> float:
 
 
 def _shares(columns: tuple[Column, ...], natural: list[float], size: float, room: float) -> list[float]:
-    """Give each wrapped column its share of the room; one that needs less leaves it to the others."""
-    flex = [column.flex for column in columns]
+    """Give columns of short figures some air, and each wrapped column its share of the room that is left."""
     widths = [width * size for width in natural]
-    spare = room - _LEAST_FLEX * sum(1 for weight in flex if weight)
-    for i, weight in enumerate(flex):
-        more = _LEAST_FIGURES - widths[i]
-        if not weight and columns[i].align == "right" and 0 < more <= spare:
+    wrapped = {i: column.flex for i, column in enumerate(columns) if column.flex}
+    for i, column in enumerate(columns):
+        more = min(_LEAST_FIGURES - widths[i], room - _LEAST_FLEX * len(wrapped))
+        if column.align == "right" and not column.flex and more > 0:
             widths[i] += more
-            spare, room = spare - more, room - more
-    open_columns = [i for i, weight in enumerate(flex) if weight]
-    while open_columns:
-        weight = sum(flex[i] for i in open_columns)
-        content = [i for i in open_columns if widths[i] <= room * flex[i] / weight]
-        if not content or len(content) == len(open_columns):
-            for i in open_columns:
-                widths[i] = room * flex[i] / weight
+            room -= more
+    while wrapped:
+        share = room / sum(wrapped.values())
+        # A column that needs less than its share leaves the rest to the others.
+        content = [i for i, weight in wrapped.items() if widths[i] <= share * weight]
+        if not content or len(content) == len(wrapped):
+            widths = [share * wrapped[i] if i in wrapped else width for i, width in enumerate(widths)]
             break
         room -= sum(widths[i] for i in content)
-        open_columns = [i for i in open_columns if i not in content]
+        wrapped = {i: weight for i, weight in wrapped.items() if i not in content}
     return widths
 
 

@@ -230,7 +230,7 @@ class _Books:
             tax = source.released_tax(before + settled.amount_minor) - source.released_tax(before)
             self._move("liabilities:contract", settled.amount_minor - tax, settled.lot)
             self._move("liabilities:vat_pending", tax, settled.lot)
-            self._move("assets:receivable:arrears", -settled.amount_minor, settled.contract)
+            self._move("assets:receivable:arrears", -settled.amount_minor, arrears_detail(settled))
         for lot, total in drawn.items():
             self._reclassify(funded[lot], total)
 

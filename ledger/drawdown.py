@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -64,7 +65,7 @@ class CreditLine:
 
 @dataclass(frozen=True)
 class OpenArrears:
-    """Usage of closed periods that nothing has covered yet."""
+    """Usage of closed periods that nothing has covered yet; below 0 a credit that a correction left."""
 
     contract: str
     project: str
@@ -127,8 +128,8 @@ def draw_down(
     order (SKU, project, user), take packs, grants, lots (narrowest scope, earliest last day, oldest), the contract's
     credit line, and what is left stands as arrears. A negative charge corrects a line of a closed period and gives
     back what that line had taken, last taken first: `drawn_before` says, per line, what that was. Money that comes
-    back settles arrears like a receipt; what a correction takes off arrears lowers those that are open, and is a
-    credit for the contract's next charges where none are.
+    back settles arrears like a receipt, at the end of the day. Arrears of a contract are netted: what a correction
+    takes off lowers what a receipt settles; below nothing it is a credit that the contract's next charges use first.
 
     A pass may be cut at any day: what is `left` opens the next, and both together draw what one pass would.
     """
@@ -142,10 +143,14 @@ def draw_down(
     arrivals = {max(lot.received_on, first) for lot in means.lots}
     payments = {max(day, first) for line in means.credit_lines for day, _ in line.payments}
     for day in sorted({*by_day, *(d for d in arrivals | payments if d <= last)}):
-        state.open_day(day, opening=day == first)
+        state.open_day(day)
         for charge in by_day.get(day, ()):
             state.take(charge)
+        state.settle(day)
     return state.result(last)
+
+
+_ArrearsKey = tuple[str, str, str]  # month, contract, project: sorts oldest first
 
 
 class _Pass:
@@ -154,38 +159,47 @@ class _Pass:
     def __init__(self, means: Means, drawn_before: Mapping[str, Sequence[tuple[SourceKind, str, int]]]) -> None:
         self.means = means
         self.lots = sorted(means.lots, key=_lot_order)
+        self.by_receipt = sorted(means.lots, key=lambda lot: (lot.received_on, _lot_order(lot)))
         self.grants = sorted(means.grants, key=lambda g: (g.last_day or date.max, g.granted_on, g.source_id))
         self.rest = {lot.source_id: lot.rest_minor for lot in means.lots}
         self.grant_rest = {grant.source_id: grant.rest_minor for grant in means.grants}
         self.credit = {line.contract: line.rest_minor for line in means.credit_lines}
         self.credit_lines = {line.contract: line for line in means.credit_lines}
-        self.arrears = sorted(means.arrears, key=lambda owed: owed.month)
-        self.in_credit = {owed.contract for owed in means.arrears if owed.amount_minor < 0}
+        self.arrears: dict[_ArrearsKey, int] = defaultdict(int)  # as in the books: by month, contract and project
+        self.owed: dict[str, int] = defaultdict(int)  # by contract, net; below 0 a credit
+        for owed in means.arrears:
+            self._add_arrears((owed.month, owed.contract, owed.project), owed.amount_minor)
         self.lot_by_id = {lot.source_id: lot for lot in means.lots}
-        self.given = {line: list(parts) for line, parts in drawn_before.items()}
+        self.given = {line: _still_drawn(parts) for line, parts in drawn_before.items()}
         self.draws: list[Draw] = []
         self.settlements: list[Settlement] = []
         self.seen_day = date.min
 
-    def open_day(self, day: date, *, opening: bool) -> None:
+    def open_day(self, day: date) -> None:
         """Let the day's payments free credit, and its receipts settle arrears."""
         for line in self.means.credit_lines:
             for paid_on, amount in line.payments:
-                if self.seen_day < paid_on <= day or (opening and paid_on <= day):
+                if self.seen_day < paid_on <= day:
                     self.credit[line.contract] += amount
-        for lot in sorted(self.means.lots, key=lambda lot: (lot.received_on, _lot_order(lot))):
-            if lot.received_on <= day and (opening or lot.received_on > self.seen_day):
-                self._settle(lot, day)
+        self.settle(day)
         self.seen_day = day
 
-    def _settle(self, lot: Lot, day: date) -> None:
-        for index, owed in enumerate(self.arrears):
-            amount = min(self.rest[lot.source_id], owed.amount_minor)
-            if amount > 0 and _covers(lot, owed.contract, owed.project) and _may_settle(lot, owed, day):
-                self.rest[lot.source_id] -= amount
-                self.arrears[index] = replace(owed, amount_minor=owed.amount_minor - amount)
-                settled = Settlement(day, lot.source_id, owed.contract, owed.project, owed.month, amount)
-                self.settlements.append(settled)
+    def settle(self, day: date) -> None:
+        """Let money that is there pay open arrears that it may be used for, the oldest first."""
+        if not any(owed > 0 for owed in self.owed.values()):
+            return
+        for lot in self.by_receipt:
+            if lot.received_on <= day and self.rest[lot.source_id] > 0:
+                for key in sorted(self.arrears):
+                    self._settle(lot, key, day)
+
+    def _settle(self, lot: Lot, key: _ArrearsKey, day: date) -> None:
+        month, contract, project = key
+        amount = min(self.rest[lot.source_id], self.arrears[key], self.owed[contract])
+        if amount > 0 and _covers(lot, contract, project) and _may_settle(lot, month, day):
+            self.rest[lot.source_id] -= amount
+            self._add_arrears(key, -amount)
+            self.settlements.append(Settlement(day, lot.source_id, contract, project, month, amount))
 
     def take(self, charge: DayCharge) -> None:
         """Draw one charge in full."""
@@ -207,7 +221,7 @@ class _Pass:
         if line and line.valid_from <= charge.usage_day <= line.last_day:
             left = self._draw(charge, "credit", charge.contract, left, self.credit)
         if left:
-            self._add_arrears(charge, left)
+            self._draw_arrears(charge, left)
 
     def _draw(self, charge: DayCharge, kind: SourceKind, source_id: str, left: int, rest: dict[str, int]) -> int:
         amount = min(left, max(rest[source_id], 0))
@@ -216,38 +230,20 @@ class _Pass:
             self.draws.append(Draw(charge, kind, source_id, amount))
         return left - amount
 
-    def _add_arrears(self, charge: DayCharge, amount: int) -> None:
+    def _draw_arrears(self, charge: DayCharge, amount: int) -> None:
         self.draws.append(Draw(charge, "arrears", charge.contract, amount))
-        self.arrears.append(OpenArrears(charge.contract, charge.project, f"{charge.day:%Y-%m}", amount))
+        self._add_arrears((f"{charge.day:%Y-%m}", charge.contract, charge.project), amount)
 
-    def _lower_arrears(self, charge: DayCharge, amount: int) -> None:
-        # Open arrears fall first, the project's own before others, latest first; only the rest is a credit.
-        self.draws.append(Draw(charge, "arrears", charge.contract, -amount))
-        for own_project in (True, False):
-            for index in range(len(self.arrears) - 1, -1, -1):
-                owed = self.arrears[index]
-                part = min(amount, owed.amount_minor)
-                same = owed.contract == charge.contract and (owed.project == charge.project or not own_project)
-                if part > 0 and same:
-                    self.arrears[index] = replace(owed, amount_minor=owed.amount_minor - part)
-                    amount -= part
-        if amount:
-            self.arrears.append(OpenArrears(charge.contract, charge.project, f"{charge.day:%Y-%m}", -amount))
-            self.in_credit.add(charge.contract)
+    def _add_arrears(self, key: _ArrearsKey, amount: int) -> None:
+        self.arrears[key] += amount
+        self.owed[key[1]] += amount
 
     def _use_arrears_credit(self, charge: DayCharge, left: int) -> int:
         # A correction of usage whose arrears were settled meanwhile leaves a credit: it is used before anything else.
-        if charge.contract not in self.in_credit:
-            return left
-        for index, owed in enumerate(self.arrears):
-            amount = min(left, -owed.amount_minor)
-            if amount > 0 and owed.contract == charge.contract:
-                self.arrears[index] = replace(owed, amount_minor=owed.amount_minor + amount)
-                self.draws.append(Draw(charge, "arrears", charge.contract, amount))
-                left -= amount
-        if left:
-            self.in_credit.discard(charge.contract)
-        return left
+        amount = min(left, max(-self.owed[charge.contract], 0))
+        if amount:
+            self._draw_arrears(charge, amount)
+        return left - amount
 
     def _give_back(self, charge: DayCharge) -> None:
         left = -charge.amount_minor
@@ -276,12 +272,10 @@ class _Pass:
         if rest is not None and source_id in rest:
             rest[source_id] += amount
             self.draws.append(Draw(charge, kind, source_id, -amount))
-            if kind == "lot" and self.lot_by_id[source_id].received_on <= charge.day:
-                self._settle(self.lot_by_id[source_id], charge.day)
         elif kind == "pack":
             self.draws.append(Draw(charge, kind, source_id, -amount))
         else:
-            self._lower_arrears(charge, amount)
+            self._draw_arrears(charge, -amount)
 
     def result(self, last: date) -> Drawdown:
         """Say how everything fell, and what the next period opens with."""
@@ -296,9 +290,26 @@ class _Pass:
                 )
                 for line in self.means.credit_lines
             ),
-            arrears=tuple(owed for owed in self.arrears if owed.amount_minor),
+            arrears=tuple(
+                OpenArrears(contract, project, month, amount)
+                for (month, contract, project), amount in sorted(self.arrears.items())
+                if amount
+            ),
         )
         return Drawdown(tuple(self.draws), tuple(self.settlements), left)
+
+
+def _still_drawn(parts: Sequence[tuple[SourceKind, str, int]]) -> list[tuple[SourceKind, str, int]]:
+    """Return what a line still holds of each draw, where earlier corrections (below 0) gave some of it back."""
+    held = [(kind, source_id, amount) for kind, source_id, amount in parts if amount > 0]
+    for kind, source_id, given_back in ((k, s, -amount) for k, s, amount in parts if amount < 0):
+        rest = given_back
+        for index in range(len(held) - 1, -1, -1):
+            if held[index][:2] == (kind, source_id):
+                part = min(rest, held[index][2])
+                held[index] = (kind, source_id, held[index][2] - part)
+                rest -= part
+    return [part for part in held if part[2]]
 
 
 def _lot_order(lot: Lot) -> tuple[int, date, date, str]:
@@ -319,6 +330,6 @@ def _valid(lot: Lot, charge: DayCharge) -> bool:
     return lot.last_day is None or charge.usage_day <= lot.last_day
 
 
-def _may_settle(lot: Lot, owed: OpenArrears, day: date) -> bool:
+def _may_settle(lot: Lot, month: str, day: date) -> bool:
     # An expired lot may not pay what was used after its last day; arrears from before its last month surely were not.
-    return lot.last_day is None or day <= lot.last_day or owed.month < f"{lot.last_day:%Y-%m}"
+    return lot.last_day is None or day <= lot.last_day or month < f"{lot.last_day:%Y-%m}"

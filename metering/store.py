@@ -123,17 +123,9 @@ class BatchReceipt:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """Where a batch came from: what kind of source, which file or request, the SHA-256 of its bytes, and when."""
-
-    kind: str
-    origin: str
-    digest: str
-    received_at: datetime
-
-
-def accept(session: Session, collected: Collected, arrival: Arrival) -> BatchReceipt:
+def accept(
+    session: Session, collected: Collected, origin: str, payload_digest: str, now: datetime, *, kind: str = "events"
+) -> BatchReceipt:
     """Record a collected batch in the inbox, and its rejected rows in quarantine, for the caller to commit together.
 
     The same file again is another batch: its events will be counted as duplicates, and a rejected row that stands in
@@ -147,15 +139,15 @@ def accept(session: Session, collected: Collected, arrival: Arrival) -> BatchRec
         first_seq=first_seq,
         events=events.height,
         logical_rows=collected.rows,
-        kind=arrival.kind,
-        origin=arrival.origin,
-        digest=arrival.digest,
+        kind=kind,
+        origin=origin,
+        digest=payload_digest,
         payload=_pack(events),
         no_usage=_json(collected.no_usage),
         rejected=_json(codes),
         repeated=0,
         notes=orjson.dumps(collected.notes).decode(),
-        received_at=arrival.received_at,
+        received_at=now,
         sealed=False,
     )
     session.add(batch)
@@ -165,7 +157,7 @@ def accept(session: Session, collected: Collected, arrival: Arrival) -> BatchRec
     no_usage = {reason: rows for reason, rows in collected.no_usage.items() if rows}
     return BatchReceipt(
         batch_seq,
-        arrival.origin,
+        origin,
         collected.rows,
         events.height,
         no_usage,

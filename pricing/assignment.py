@@ -94,7 +94,7 @@ def assign(rollup: pl.DataFrame, catalog: Catalog) -> Assignment:
     written_off = [e for e in exceptions if is_written_off(e, catalog.write_offs)]
     still_open = [e for e in exceptions if not is_written_off(e, catalog.write_offs)]
     assigned = coded.filter(pl.col("code") == "")
-    sums = _sums(coded, still_open, written_off)
+    sums = _sums(checked, coded, still_open, written_off)
     return Assignment(_usage(assigned, catalog), tuple(still_open), tuple(written_off), sums)
 
 
@@ -171,17 +171,16 @@ def _usage(assigned: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
 
 
 def _sums(
-    coded: pl.DataFrame, still_open: list[UsageException], written_off: list[UsageException]
+    rollup: pl.DataFrame, coded: pl.DataFrame, still_open: list[UsageException], written_off: list[UsageException]
 ) -> dict[str, Quantities]:
-    """Add up what lies where, the exceptions from their groups, and refuse any difference."""
-    of_code = coded.group_by("resource").agg(
-        pl.len().alias("rows"),
-        wide("quantity").sum().alias("total"),
+    """Add up what lies where, the exceptions from their groups, and refuse any difference to what came in."""
+    came_in = rollup.group_by("resource").agg(pl.len().alias("rows"), wide("quantity").sum().alias("total"))
+    placed = coded.group_by("resource").agg(
         wide("quantity").filter(pl.col("code") == "").sum().alias("assigned"),
         wide("quantity").filter(pl.col("code") == "included").sum().alias("included"),
     )
     sums = {}
-    for resource, rows, total, assigned, included in of_code.sort("resource").iter_rows():
+    for resource, rows, total, assigned, included in came_in.join(placed, on="resource").sort("resource").iter_rows():
         excepted = sum(e.quantity for e in still_open if e.resource == resource)
         decided = sum(e.quantity for e in written_off if e.resource == resource)
         sums[resource] = Quantities(rows, total, assigned, included, excepted, decided)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pricing.problems import Problem
-from pricing.toml_lines import line_of
+from pricing.toml_lines import Places
 from pricing.toml_messages import problem_of
 
 
@@ -62,6 +62,14 @@ def body_of(entry: BaseModel) -> dict[str, Any]:
     return entry.model_dump(mode="json")
 
 
+def facts_of(entries: Sequence[TableEntry]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Arrange entries as facts: bodies by kind and key, as they are recorded."""
+    facts: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        facts.setdefault(entry.kind, {})[entry.key] = entry.body
+    return facts
+
+
 def _read_file(file: Path, kinds: Mapping[str, Kind]) -> Iterator[TableEntry | Problem]:
     try:
         text = file.read_bytes().decode("utf-8")
@@ -78,15 +86,16 @@ def _read_file(file: Path, kinds: Mapping[str, Kind]) -> Iterator[TableEntry | P
         line = int(at.group(1)) if at else text.count("\n") + 1
         yield Problem(f"is not TOML: {error}", file=str(file), line=line)
         return
+    places = Places(text)
     for table, content in document.items():
-        for found in _read_table(text.split("\n"), table, content, kinds):
+        for found in _read_table(places, table, content, kinds):
             yield replace(found, file=str(file))
 
 
 def _read_table(
-    lines: Sequence[str], table: str, content: object, kinds: Mapping[str, Kind]
+    places: Places, table: str, content: object, kinds: Mapping[str, Kind]
 ) -> Iterator[TableEntry | Problem]:
-    line = line_of(lines, table, 0, ())
+    line = places.line_of(table, 0)
     kind = kinds.get(table)
     if kind is None:
         known = ", ".join(sorted(kinds))
@@ -98,18 +107,18 @@ def _read_table(
         yield Problem(f"write each entry under a header {header}", table=table, line=line)
         return
     for index, row in enumerate(rows):
-        yield from _read_entry(lines, kind, index, row)
+        yield from _read_entry(places, kind, index, row)
 
 
-def _read_entry(lines: Sequence[str], kind: Kind, index: int, row: object) -> Iterator[TableEntry | Problem]:
+def _read_entry(places: Places, kind: Kind, index: int, row: object) -> Iterator[TableEntry | Problem]:
     try:
         entry = kind.model.model_validate(row)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             problem = problem_of(kind.model, kind.table, detail)
-            yield replace(problem, line=line_of(lines, kind.table, index, detail["loc"]))
+            yield replace(problem, line=places.line_of(kind.table, index, detail["loc"]))
         return
-    line = line_of(lines, kind.table, index, ())
+    line = places.line_of(kind.table, index)
     yield TableEntry(kind.name, kind.key(entry), body_of(entry), kind.table, "", line)
 
 

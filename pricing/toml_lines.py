@@ -7,36 +7,48 @@ written another way the nearest line above is named, never a wrong one below.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 
 
-def line_of(lines: Sequence[str], table: str, index: int, loc: Sequence[str | int]) -> int:
-    """Return the line, from 1, of a key within the table's entry number `index` (from 0); 0 where it is not found."""
-    headers = [(number, found.group(1)) for number, line in enumerate(lines) if (found := _HEADER.match(line))]
-    starts = [number for number, name in headers if name == table]
-    if index >= len(starts):
-        return 1 + _find_key(lines, range(len(lines)), table, -1)
-    start = starts[index]
-    end = _next_header(headers, start, len(lines), inside=table)
-    path = list(loc)
-    if len(path) > 1 and isinstance(path[1], int):
-        nested = [n for n, name in headers if name == f"{table}.{path[0]}" and start < n < end]
-        if path[1] < len(nested):
-            start, path = nested[path[1]], path[2:]
-            end = _next_header(headers, start, end, inside=None)
-    names = [name for name in path if isinstance(name, str)]
-    own_end = end if len(path) < len(loc) else _next_header(headers, start, end, inside=None)
-    return 1 + _find_keys(lines, range(start + 1, own_end), names, start)
+class Places:
+    """Where the headers of one file stand, so that each entry is found without reading the file again."""
 
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        found = [(number, match.group(1)) for number, line in enumerate(self._lines) if (match := _HEADER.match(line))]
+        self._numbers = [number for number, _ in found]
+        self._names = [name for _, name in found]
+        self._starts: dict[str, list[int]] = {}
+        for number, name in found:
+            self._starts.setdefault(name, []).append(number)
 
-def _next_header(headers: Sequence[tuple[int, str]], start: int, end: int, *, inside: str | None) -> int:
-    """Return the first header after `start` that does not belong to the table `inside`."""
-    for number, name in headers:
-        if number > start and not (inside and name.startswith(f"{inside}.")):
-            return min(number, end)
-    return end
+    def line_of(self, table: str, index: int, loc: Sequence[str | int] = ()) -> int:
+        """Return the line, from 1, of a key in the table's entry number `index` (from 0); 0 where it is not found."""
+        starts = self._starts.get(table, [])
+        if index >= len(starts):
+            return 1 + _find_key(self._lines, range(len(self._lines)), table, -1)
+        start, path = starts[index], list(loc)
+        if len(path) > 1 and isinstance(path[1], int):
+            end = self._end_of_entry(start, table)
+            nested = [number for number in self._starts.get(f"{table}.{path[0]}", ()) if start < number < end]
+            if path[1] < len(nested):
+                start, path = nested[path[1]], path[2:]
+        names = [name for name in path if isinstance(name, str)]
+        return 1 + _find_keys(self._lines, range(start + 1, self._next_header(start)), names, start)
+
+    def _next_header(self, start: int) -> int:
+        after = bisect_right(self._numbers, start)
+        return self._numbers[after] if after < len(self._numbers) else len(self._lines)
+
+    def _end_of_entry(self, start: int, table: str) -> int:
+        """Return where the entry ends with all tables nested in it."""
+        after = bisect_right(self._numbers, start)
+        while after < len(self._numbers) and self._names[after].startswith(f"{table}."):
+            after += 1
+        return self._numbers[after] if after < len(self._numbers) else len(self._lines)
 
 
 def _find_keys(lines: Sequence[str], where: range, names: Sequence[str], fallback: int) -> int:

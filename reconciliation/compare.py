@@ -10,6 +10,7 @@ from base.money import to_minor
 from reconciliation.contract import FIXED_UNIT, SupplierContract
 from reconciliation.discrepancy import Compared, Discrepancy, duplicate_of, mean_price, stated_price
 from reconciliation.metered import MatchKey, MeteredPart
+from reconciliation.repeats import without_repeats
 from reconciliation.supplier_bill import SupplierCharge
 
 
@@ -68,7 +69,7 @@ class Group:
 
 def differences(group: Group) -> tuple[Discrepancy, ...]:
     """Return the named differences of one key."""
-    kept, repeats = _without_repeats(group)
+    kept, repeats = without_repeats(group.lines, metered=group.metered, tolerance=group.allowed_quantity)
     found = [duplicate_of(group.figures((repeat,)), first, repeat) for first, repeat in repeats]
     if group.unknown_because is not None:
         found += _unknown(group, kept, group.unknown_because)
@@ -80,37 +81,6 @@ def differences(group: Group) -> tuple[Discrepancy, ...]:
     else:
         found += _quantity_and_price(group, kept)
     return tuple(found)
-
-
-def _without_repeats(
-    group: Group,
-) -> tuple[list[SupplierCharge], list[tuple[SupplierCharge, SupplierCharge]]]:
-    """Part exact repeats (quantity and amount under another line id) from the lines, each with what it repeats.
-
-    Lines of four equal weeks are no repeats: as many stay as bring the sum into agreement with what was metered.
-    """
-    first: dict[tuple[Fraction, int], SupplierCharge] = {}
-    repeats: list[tuple[SupplierCharge, SupplierCharge]] = []
-    kept: list[SupplierCharge] = []
-    for line in sorted(group.lines, key=lambda line: line.line_number):
-        original = first.setdefault((line.quantity, line.amount_minor), line)
-        if original is line:
-            kept.append(line)
-        else:
-            repeats.append((original, line))
-    stay = _agreeing_repeats(group, kept, [repeat for _, repeat in repeats])
-    return kept + [repeat for _, repeat in repeats[:stay]], repeats[stay:]
-
-
-def _agreeing_repeats(group: Group, kept: Sequence[SupplierCharge], repeats: Sequence[SupplierCharge]) -> int:
-    """Return how many repeats must stay for the billed sum to agree best with the metered one; 0 if none agrees."""
-    off = sum((line.quantity for line in kept), start=Fraction(0)) - group.metered
-    best, best_off = 0, abs(off)
-    for count, repeat in enumerate(repeats, start=1):
-        off += repeat.quantity
-        if abs(off) < best_off and abs(off) <= group.allowed_quantity:
-            best, best_off = count, abs(off)
-    return best
 
 
 def _unknown(group: Group, lines: Sequence[SupplierCharge], because: tuple[str, str]) -> list[Discrepancy]:

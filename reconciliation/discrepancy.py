@@ -130,9 +130,9 @@ def duplicate_of(figures: Compared, first: SupplierCharge, repeat: SupplierCharg
         "duplicate",
         repeat.amount_minor,
         f"账单行 {repeat.line_id}（第 {repeat.line_number} 行）与 {first.line_id}（第 {first.line_number} 行）"
-        f"内容相同，重复收取 {amount}",
+        f"数量相同，重复收取 {amount}",
         f"bill line {repeat.line_id} (line {repeat.line_number}) repeats {first.line_id} (line {first.line_number}): "
-        f"{amount} asked for twice",
+        f"{amount} asked for again",
     )
 
 

@@ -58,7 +58,12 @@ class ContractCost:
     cluster: str
     billing: str
     gross_minor: int
-    tax_minor: int  # input VAT inside
+    tax_rate: Fraction  # input VAT, included
+
+    @property
+    def tax_minor(self) -> int:
+        """The input VAT inside."""
+        return included_tax(self.gross_minor, self.tax_rate)
 
     @property
     def net_minor(self) -> int:
@@ -192,8 +197,9 @@ def _whole_month(key: MatchKey, amount_minor: int, currency: str) -> MeteredPart
 
 def _cost(contract: SupplierContract, parts: Sequence[MeteredPart], currency: str) -> ContractCost:
     gross = sum(to_minor(part.quantity * part.unit_price, currency) for part in parts)
-    tax = included_tax(gross, contract.exact_tax_rate)
-    return ContractCost(contract.number, contract.supplier, contract.cluster, contract.billing, gross, tax)
+    return ContractCost(
+        contract.number, contract.supplier, contract.cluster, contract.billing, gross, contract.exact_tax_rate
+    )
 
 
 def _groups(

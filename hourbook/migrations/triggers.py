@@ -18,6 +18,13 @@ APPEND_ONLY: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "home": (("id",),),
     "apply_run": (("apply_seq",),),
     "fact": (("seq",),),
+    "document": (("number",), ("customer", "month", "kind", "contracts")),
+    "document_rendering": (("number",),),
+    "payment": (("reference",),),
+    "rollup_plan": (("number",), ("digest",)),
+    "supplier_bill": (("id",), ("supplier", "month", "version"), ("supplier", "month", "digest")),
+    "supplier_bill_line": (("bill_id", "line_number"), ("bill_id", "line_id")),
+    "supplier_bill_rejected": (("bill_id", "line_number"),),
 }
 
 

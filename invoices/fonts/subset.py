@@ -11,11 +11,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from fontTools import subset as font_tools
+from fontTools import subset
 
-subset: Any = font_tools  # its functions carry no types
 HERE = Path(__file__).parent
 REGULAR = "400Regular/NotoSansSC_400Regular.ttf"
 BOLD = "700Bold/NotoSansSC_700Bold.ttf"
@@ -23,6 +21,8 @@ BOLD = "700Bold/NotoSansSC_700Bold.ttf"
 # Zero-width characters, direction overrides and the soft hyphen would be printed unseen: they get no glyph.
 UNSEEN = {0xAD, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF}
 LATIN = {*range(0x20, 0x7F), *range(0xA0, 0x250), *range(0x1E00, 0x1F00), *range(0x2010, 0x2060), 0x20AC}
+HAN = (0x3400, 0xA000)
+BEYOND_BMP = 0x20000
 SPLIT = 0x7800  # the middle of the rest of GBK, so that each file stays below 4 MB
 
 
@@ -36,6 +36,11 @@ def decodable(codec: str) -> set[int]:
             except UnicodeDecodeError:
                 continue
     return points
+
+
+def is_han(point: int) -> bool:
+    """Say whether a code point is a Chinese character."""
+    return HAN[0] <= point < HAN[1] or point >= BEYOND_BMP
 
 
 def write(source: Path, points: Iterable[int], target: Path) -> None:
@@ -62,7 +67,6 @@ def write(source: Path, points: Iterable[int], target: Path) -> None:
 
 def main(package: Path) -> None:
     """Write all five files."""
-    is_han = lambda point: 0x3400 <= point < 0xA000 or point >= 0x20000  # noqa: E731, PLR2004
     gbk = decodable("gbk")
     common = (decodable("gb2312") | LATIN | {point for point in gbk if not is_han(point)}) - UNSEEN
     extensions = {*range(0x3400, 0x4DC0), *range(0x20000, 0x32000)}

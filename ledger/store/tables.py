@@ -64,7 +64,8 @@ TRANSACTION = Table(
     Column("previous_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
     UniqueConstraint("owner", "sequence"),
-    Index("ledger_transaction_by_customer", "customer", "period", "kind"),
+    Index("ledger_transaction_by_kind", "kind", "period", "customer"),
+    Index("ledger_transaction_by_customer", "customer", "period"),
 )
 
 # One row per version of an account: a lost update has no row to be stored in.

@@ -24,12 +24,13 @@ from metering.collectors.slurm_fields import (
     with_numbers,
 )
 from metering.collectors.slurm_fields import duration as seconds_of
-from metering.collectors.slurm_rows import KNOWN, SacctFileError, SacctLines, is_free, read_lines
+from metering.collectors.slurm_layout import KNOWN, SacctFileError, is_free
+from metering.collectors.slurm_rows import SacctLines, read_lines
 from metering.collectors.slurm_verdicts import rejected, verdict
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 
 # Rows are laid out in columns this many at a time, to keep the memory small.
-ROWS_AT_ONCE = 100_000
+ROWS_AT_ONCE = 50_000
 
 
 def read_sacct(
@@ -148,7 +149,7 @@ def _events(rows: pl.DataFrame, found: SacctLines, cluster: Cluster) -> pl.DataF
         "cards",
         pl.lit("").alias("counters"),
         _evidence(found.layout.columns).alias("evidence"),
-    ).cast(dict(EVENT_SCHEMA))
+    ).cast(EVENT_SCHEMA)
 
 
 def _evidence(present: Sequence[str]) -> pl.Expr:

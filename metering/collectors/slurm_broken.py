@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from metering.clusters import Cluster
-from metering.collectors.slurm_fields import ABSENT, ID_PATTERN, STATES
-from metering.collectors.slurm_rows import BrokenRow, SacctLines, alignments
+from metering.collectors.slurm_fields import ID_PATTERN, STATES
+from metering.collectors.slurm_joins import BrokenRow, alignments, looks_right
+from metering.collectors.slurm_layout import Layout
+from metering.collectors.slurm_rows import SacctLines
 from metering.collectors.slurm_verdicts import month_of_usage
 from metering.events import RejectedEvent
-
-_NUMBERS = ("UID", "NNodes", "AllocNodes", "NCPUS", "AllocCPUS", "ElapsedRaw", "DBIndex")
-_TIMES = ("Submit", "Start", "End")
 
 
 def broken_event(found: SacctLines, row: BrokenRow, cluster: Cluster, zone: ZoneInfo | None) -> RejectedEvent:
@@ -23,7 +22,7 @@ def broken_event(found: SacctLines, row: BrokenRow, cluster: Cluster, zone: Zone
     The id decides only which clean row resolves this one later; nothing is metered from a broken row.
     """
     raw = found.raw(row.first, row.stop)
-    cells = _certain_cells(found, row, raw, zone)
+    cells = _certain_cells(found.layout, row)
     submit = _second(cells.get("Submit", ""), zone)
     job = cells.get("JobIDRaw", "")
     known = submit is not None and re.search(ID_PATTERN, job) is not None
@@ -40,22 +39,15 @@ def broken_event(found: SacctLines, row: BrokenRow, cluster: Cluster, zone: Zone
     )
 
 
-def _certain_cells(found: SacctLines, row: BrokenRow, raw: bytes, zone: ZoneInfo | None) -> Mapping[str, str]:
+def _certain_cells(layout: Layout, row: BrokenRow) -> Mapping[str, str]:
     """Return the cells if exactly one way of laying the columns over them makes sense."""
-    if row.readable == "nothing":
-        return {}
-    joined = row.readable == "joined"
-    text = raw.decode(errors="replace")
-    cells = text.split(found.layout.delimiter) if joined else text.partition("\n")[0].split(found.layout.delimiter)[:-1]
-    ways = [way for way in alignments(found.layout, cells, joined=joined) if _plausible(way, zone)]
+    cells = row.text.split(layout.delimiter)
+    ways = [
+        way
+        for way in alignments(layout, cells if row.joined else cells[:-1], joined=row.joined)
+        if looks_right(way) and ("State" not in way or way["State"].partition(" ")[0] in STATES)
+    ]
     return ways[0] if len(ways) == 1 else {}
-
-
-def _plausible(cells: Mapping[str, str], zone: ZoneInfo | None) -> bool:
-    numbers = all(cells[name].isdecimal() or cells[name] == "" for name in _NUMBERS if name in cells)
-    times = all(_second(cells[name], zone) is not None or cells[name] in ABSENT for name in _TIMES if name in cells)
-    state = "State" not in cells or cells["State"].split(" ")[0].upper() in STATES
-    return numbers and times and state
 
 
 def _second(text: str, zone: ZoneInfo | None) -> int | None:

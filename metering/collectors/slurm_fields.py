@@ -26,6 +26,9 @@ ABSENT = ("", "Unknown", "None", "NONE", "N/A")
 UNASSIGNED = "None assigned"
 ENDED_REVISION = 2**40
 
+# The end of the year 9999, beyond which there are no dates.
+LAST_SECOND = 253_402_300_799
+
 _NAIVE = "%Y-%m-%dT%H:%M:%S"
 _DURATION = r"^(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{2})(?:\.[0-9]+)?$"
 _NUMBER = r"^[0-9]{1,15}$"
@@ -44,11 +47,11 @@ def naive_time(name: str) -> pl.Expr:
 
 
 def instant(name: str, zone: ZoneInfo | None) -> pl.Expr:
-    """Read a column of times as seconds since 1970 UTC; null where there is none or the clock says it twice or never."""
+    """Read times as seconds since 1970 UTC; null where there is none or the clock shows it twice or never."""
     naive = naive_time(name).dt.replace_time_zone(str(zone or UTC), ambiguous="null", non_existent="null")
     offset = pl.col(name).str.to_datetime(_NAIVE + "%z", strict=False, time_unit="us")
     seconds = pl.coalesce(whole_number(name), naive.dt.epoch("s"), offset.dt.epoch("s"))
-    return pl.when(seconds > 0).then(seconds)
+    return pl.when(seconds.is_between(1, LAST_SECOND)).then(seconds)
 
 
 def duration(name: str) -> pl.Expr:
@@ -85,7 +88,8 @@ def with_numbers(cells: pl.DataFrame, zone: ZoneInfo | None, *, suspended_known:
         pl.max_horizontal("began", "submit").alias("start_second"),
         pl.when("ended")
         .then("finished")
-        .otherwise(pl.col("began") + pl.col("elapsed") + pl.col("suspended"))
+        # Of a job that runs on, so far as its row states; clocks may differ by a second after a resize.
+        .otherwise(pl.max_horizontal(pl.col("began") + pl.col("elapsed") + pl.col("suspended"), "submit"))
         .alias("end_second"),
     )
 

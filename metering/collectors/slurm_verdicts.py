@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from metering.clusters import Cluster
-from metering.collectors.slurm_fields import ID_PATTERN, LIVE_STATES, STATES, UNASSIGNED, absent
+from metering.collectors.slurm_fields import ID_PATTERN, LAST_SECOND, LIVE_STATES, STATES, UNASSIGNED, absent
 from metering.events import RejectedEvent
 
 # Shown to the reader; a cell longer than this is cut.
@@ -17,7 +17,8 @@ SHOWN_CHARACTERS = 80
 _MESSAGES = {
     "foreign_cluster": "this row is of cluster {Cluster!r}; import it with --cluster {Cluster}",
     "broken_row": "{JobIDRaw!r} stands where JobIDRaw should; ask sacct for JobName last and no other free text",
-    "unknown_state": "state {State!r} of job {JobIDRaw} is unknown, so whether it used anything is too; resolve the row by hand or have the state added",
+    "unknown_state": "state {State!r} of job {JobIDRaw} is unknown, and so is whether it used anything; "
+    "resolve the row by hand or have the state added",
     "bad_time": "job {JobIDRaw} has a time that cannot be read: Submit {Submit!r}, Start {Start!r}, End {End!r}",
     "ambiguous_time": "the clock showed a time of job {JobIDRaw} twice or never (Submit {Submit!r}, Start {Start!r}, "
     "End {End!r}); pull it again with SLURM_TIME_FORMAT=%s",
@@ -85,7 +86,8 @@ def _contradictions() -> Iterator[tuple[pl.Expr, str]]:
     open_end = ~pl.col("ended") & ~pl.col("state").is_in([*LIVE_STATES, "RESIZING"])
     yield open_end, "missing_end"
     held = pl.col("end_second") - pl.col("start_second")
-    yield (held < 0) | (pl.col("suspended") > held), "inconsistent_time"
+    beyond = pl.col("end_second") > LAST_SECOND
+    yield (held < 0) | (pl.col("suspended") > held) | beyond, "inconsistent_time"
 
 
 def _allocations(cluster: Cluster) -> Iterator[tuple[pl.Expr, str | pl.Expr]]:
@@ -126,10 +128,6 @@ def month_of_usage(start: object, end: object) -> str:
     months = {
         datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m")
         for second in (start, end)
-        if isinstance(second, int) and 0 < second < LAST_SECOND
+        if isinstance(second, int) and 0 < second <= LAST_SECOND
     }
     return months.pop() if len(months) == 1 else ""
-
-
-# The end of year 9999, beyond which there are no dates.
-LAST_SECOND = 253_402_300_800

@@ -103,7 +103,7 @@ def _entries(text: str) -> Iterator[str]:
 
 
 def _key_and_value(entry: str, rules: GresRules) -> tuple[str, str]:
-    """Bring `gres/gpu:a100=2`, `dcu:4` and `dcu:K100-PCIE-64GB-LS:2` to one form, `gres/<name>[:<type>]` and a count."""
+    """Bring `gres/gpu:a100=2`, `dcu:4` and `dcu:K100-PCIE-64GB-LS:2` to one form: `gres/<name>[:<type>]`, a count."""
     key, equals, value = entry.partition("=")
     if equals:
         return (f"gres/{key}" if key.partition(":")[0] in rules.cards else key), value

@@ -45,6 +45,11 @@ def of(books: Books, code: str, detail: str) -> int:
     return sum(amount for key, amount in books.items() if key.code == code and key.detail == detail)
 
 
+def owed_by(books: Books, contract: str) -> int:
+    arrears = [(key, amount) for key, amount in books.items() if key.code == "assets:receivable:arrears"]
+    return sum(amount for key, amount in arrears if key.detail.split("|")[0] == contract)
+
+
 def test_prepaid_usage_turns_liability_into_revenue_and_pending_vat_into_payable() -> None:
     accrual = month([use(3, 5_300)], Means((lot("receipt", 10_600),)), standing(receipt("receipt", 10_600)))
     assert by_code(accrual.movements) == {
@@ -143,7 +148,7 @@ def test_arrears_settled_first_and_then_corrected_away_leave_no_vat_pending() ->
     given_before = {line: [("arrears", CONTRACT, 100)]}
     drawdown = draw_down([back], means, first=FIRST, last=LAST, drawn_before=given_before)  # type: ignore[arg-type]
     accrual = accrue(CUSTOMER, drawdown, before)
-    assert of(accrual.movements, "assets:receivable:arrears", CONTRACT) == -200
+    assert owed_by(accrual.movements, CONTRACT) == -200
     assert by_code(accrual.movements)["income:usage"] == 94
     owed = accrual.standing.arrears[CONTRACT]
     assert owed == ArrearsTax(-100, -6)
@@ -237,4 +242,13 @@ def test_pending_vat_on_arrears_is_what_the_standing_says(usage: list[DayCharge]
     accrual = month(usage, means, funded_by(means, [SIX_PERCENT]))
     for contract, owed in accrual.standing.arrears.items():
         assert of(accrual.movements, "liabilities:vat_pending", f"arrears:{contract}") == -owed.tax_minor
-        assert of(accrual.movements, "assets:receivable:arrears", contract) == owed.gross_minor
+        assert owed_by(accrual.movements, contract) == owed.gross_minor
+
+
+@given(st.lists(charges(), max_size=20), all_means())
+@settings(max_examples=60, deadline=None)
+def test_arrears_left_open_are_those_in_the_books_one_by_one(usage: list[DayCharge], means: Means) -> None:
+    drawdown = draw_down(usage, means, first=FIRST, last=LAST)
+    books = accrue(CUSTOMER, drawdown, funded_by(means, [SIX_PERCENT])).movements
+    left = {f"{owed.contract}|{owed.project}|{owed.month}": owed.amount_minor for owed in drawdown.left.arrears}
+    assert left == {key.detail: amount for key, amount in books.items() if key.code == "assets:receivable:arrears"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -211,16 +212,17 @@ def borders(plan: RollupPlan) -> list[int]:
     return sorted(cuts)
 
 
+def named(text: str) -> dict[str, int]:
+    return {part.rpartition(":")[0]: int(part.rpartition(":")[2]) for part in text.split(";") if part}
+
+
 def counted(fact: Facts, plan: RollupPlan, cuts: list[int]) -> dict[tuple[object, ...], int]:
     """Quantities and jobs of one attempt by (account, partition, span start, resource)."""
     start, end, cpus = _int(fact, "start_second"), _int(fact, "end_second"), _int(fact, "cpus")
-    spans = [(b, min(e, end) - max(b, start)) for b, e in zip(cuts, cuts[1:], strict=False) if b < end and e > start]
+    spans = [(b, min(e, end) - max(b, start)) for b, e in pairwise(cuts) if b < end and e > start]
     lengths = [length for _, length in spans]
     paused = largest_remainder(min(_int(fact, "suspended_seconds"), end - start), lengths)
-    pairs = {
-        kind: dict((part.rpartition(":")[0], int(part.rpartition(":")[2])) for part in str(fact[kind]).split(";") if part)
-        for kind in ("cards", "counters")
-    }
+    pairs = {kind: named(str(fact[kind])) for kind in ("cards", "counters")}
     spread = {name: largest_remainder(total, lengths) if lengths else [] for name, total in pairs["counters"].items()}
     out: dict[tuple[object, ...], int] = {}
     who = (fact["account"], fact["partition"])
@@ -241,15 +243,14 @@ def counted(fact: Facts, plan: RollupPlan, cuts: list[int]) -> dict[tuple[object
 
 
 def oracle(facts: list[Facts], plan: RollupPlan) -> dict[tuple[object, ...], int]:
-    best: dict[object, tuple[object, ...]] = {}
-    for number, fact in enumerate(facts):
-        rank = (fact["revision"], -number)  # these state their revision: the first recorded stays
-        if fact["id"] not in best or rank > best[fact["id"]][0]:  # type: ignore[operator]
-            best[fact["id"]] = (rank, fact)
+    best: dict[object, Facts] = {}
+    for fact in facts:
+        # These state their revision: the first recorded stays.
+        if fact["id"] not in best or _int(fact, "revision") > _int(best[fact["id"]], "revision"):
+            best[fact["id"]] = fact
     totals: dict[tuple[object, ...], int] = defaultdict(int)
     cuts = borders(plan)
-    for _, fact in best.values():
-        assert isinstance(fact, dict)
+    for fact in best.values():
         if fact["cpus"] or fact["nodes"] or fact["cards"] or fact["counters"]:
             for cell, quantity in counted(fact, plan, cuts).items():
                 totals[cell] += quantity
@@ -269,7 +270,9 @@ def as_cells(rollup: pl.DataFrame) -> dict[tuple[object, ...], int]:
 
 @given(st.lists(ATTEMPT, max_size=8), PLANS)
 @settings(max_examples=120, deadline=None)
-def test_the_rollup_equals_a_count_made_row_by_row(lake_rows_of: LakeRows, facts: list[Facts], plan: RollupPlan) -> None:
+def test_the_rollup_equals_a_count_made_row_by_row(
+    lake_rows_of: LakeRows, facts: list[Facts], plan: RollupPlan
+) -> None:
     told = attempts(facts)
     rows = lake_rows_of(*({**fact, "revision_derived": False} for fact in told))
     assert as_cells(roll_up(rows, plan)) == oracle(told, plan)

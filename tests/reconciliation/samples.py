@@ -58,17 +58,19 @@ def contract(*items: dict[str, str], **terms: Any) -> SupplierContract:  # noqa:
 
 def fixed_contract(**terms: Any) -> SupplierContract:  # noqa: ANN401 - as written in TOML
     """Write a contract for hpc1 at 12,000.00 a month."""
-    return contract(**{
-        "number": "CG-3",
-        "cluster": "hpc1",
-        "billing": "fixed",
-        "monthly_amount": "12000.00",
-        "items": (),
-        **terms,
-    })
+    return contract(
+        **{
+            "number": "CG-3",
+            "cluster": "hpc1",
+            "billing": "fixed",
+            "monthly_amount": "12000.00",
+            "items": (),
+            **terms,
+        }
+    )
 
 
-def used(  # noqa: PLR0913 - one row of the rollup
+def used(
     hours: Fraction | int,
     login: str = "grp_a",
     queue: str = "cpu",
