@@ -11,8 +11,8 @@ from sqlmodel import Session
 from base.money import format_minor
 from hourbook.closes import closes_by_month, pins_of
 from hourbook.closing import documents_of
-from hourbook.deriving import derive
 from hourbook.database import read_session, run_write
+from hourbook.deriving import derive
 from hourbook.reading import Pins, Reading
 from hourbook.settings import Home
 from invoices import store as invoices

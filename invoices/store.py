@@ -261,8 +261,10 @@ _FORWARD = (
 
 def _sqlite_triggers(table: str, refused: str, message: str) -> tuple[str, str]:
     return (
-        f"CREATE TRIGGER {table}_forward BEFORE UPDATE ON {table} WHEN {refused} "
-        f"BEGIN SELECT RAISE(ABORT, '{message}'); END",
+        (
+            f"CREATE TRIGGER {table}_forward BEFORE UPDATE ON {table} WHEN {refused} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        ),
         f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, '{message}'); END",
     )
 
@@ -274,8 +276,10 @@ def _postgresql_triggers(table: str, refused: str, message: str) -> tuple[str, .
         function.format("forward", f"IF {refused} THEN {refuse} END IF; RETURN NEW;"),
         function.format("no_delete", refuse),
         f"CREATE TRIGGER {table}_forward BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_forward()",
-        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE OR TRUNCATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_no_delete()",
+        (
+            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE OR TRUNCATE ON {table} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_no_delete()"
+        ),
     )
 
 

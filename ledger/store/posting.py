@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from base.columns import EPOCH
@@ -16,6 +17,9 @@ from ledger.funding import FundingSource, sources_hash
 from ledger.journal import GENESIS, OWNER, Posting, Transaction, canonical_json, chain_hash
 from ledger.store.reading import transaction_by_key
 from ledger.store.tables import ACCOUNT, BALANCE, FUNDING, HEAD, POSTING, TRANSACTION
+
+# Accounts looked up at once: SQLite takes no condition that is nested deeper than 1,000.
+LOOKUP_SIZE = 100
 
 
 class BusinessKeyConflictError(ValueError):
@@ -67,11 +71,6 @@ _FIND = select(TRANSACTION.c.sequence, TRANSACTION.c.hash, TRANSACTION.c.request
     TRANSACTION.c.business_key == bindparam("key")
 )
 _KEY = (ACCOUNT.c.code, ACCOUNT.c.customer, ACCOUNT.c.asset, ACCOUNT.c.detail)
-_ACCOUNTS = (
-    select(ACCOUNT.c.id, BALANCE.c.version, *_KEY)
-    .join_from(ACCOUNT, BALANCE)
-    .where(ACCOUNT.c.owner == OWNER, tuple_(*_KEY).in_(bindparam("keys", expanding=True)))
-)
 _MOVED = select(BALANCE.c.account_id, BALANCE.c.version, BALANCE.c.debit_posted - BALANCE.c.credit_posted).where(
     BALANCE.c.account_id.in_(bindparam("accounts", expanding=True))
 )
@@ -218,12 +217,30 @@ def _move_of(leg: Posting, account_id: int) -> dict[str, int]:
 
 
 def _accounts(connection: Connection, keys: Sequence[AccountKey]) -> dict[AccountKey, _Account]:
-    rows = connection.execute(_ACCOUNTS, {"keys": [_fields(key) for key in keys]})
-    accounts = {AccountKey(*fields): _Account(number, version) for number, version, *fields in rows}
+    accounts: dict[AccountKey, _Account] = {}
+    for start in range(0, len(keys), LOOKUP_SIZE):
+        some = keys[start : start + LOOKUP_SIZE]
+        named = {
+            f"{column.name}_{number}": part
+            for number, key in enumerate(some)
+            for column, part in zip(_KEY, _fields(key), strict=True)
+        }
+        for number, version, *fields in connection.execute(_find_accounts(len(some)), named):
+            accounts[AccountKey(*fields)] = _Account(number, version)
     for key in keys:
         if key not in accounts:
             accounts[key] = _Account(_open_account(connection, key), 0)
     return accounts
+
+
+@lru_cache(maxsize=256)
+def _find_accounts(count: int) -> Select[Any]:
+    # One condition per account, each answered by the index: SQLite would scan all accounts for a list of tuples.
+    conditions = [
+        and_(ACCOUNT.c.owner == OWNER, *(column == bindparam(f"{column.name}_{number}") for column in _KEY))
+        for number in range(count)
+    ]
+    return select(ACCOUNT.c.id, BALANCE.c.version, *_KEY).join_from(ACCOUNT, BALANCE).where(or_(*conditions))
 
 
 def _open_account(connection: Connection, account: AccountKey) -> int:

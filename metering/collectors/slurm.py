@@ -185,7 +185,8 @@ def _notes(found: SacctLines) -> Iterator[str]:
     elif free:
         yield (
             f"free text ({', '.join(free)}) stands before other columns: {len(found.broken)} row(s) broken by it are "
-            "refused; pull with JobName last and no other free text to read them"
+            "refused; pull with JobName last and no other free text to read them. A name that holds the end of its own "
+            "row and the beginning of another cannot be told from two true rows"
         )
     if found.continued:
         yield f"{found.continued} line(s) continue the free text of the row above and hold nothing that is metered"

@@ -21,7 +21,7 @@ WINDOW_BYTES = 65_536
 # Lines are laid out in columns this many at a time, to keep the memory small.
 LINES_AT_ONCE = 50_000
 
-_TIME = r"[0-9]{1,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:[+-][0-9:]{4,5})?"
+_TIME = r"[0-9]{9,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:[+-][0-9:]{4,5})?"
 _TIME_IF_ANY = rf"{_TIME}|Unknown|None|NONE|N/A|"
 _NUMBER_IF_ANY = "[0-9]*"
 # What each column looks like at least; a column that is always filled shows best that the columns are in place.
@@ -93,9 +93,11 @@ def group_strictly(layout: Layout, body: pl.DataFrame) -> Grouped:
             continue
         if not opens and count < layout.tail and at > 0:
             grouped.continued += 1
-        elif not opens:
+            continue
+        placements = _placements(layout, text) if opens else 0
+        if not opens or placements > 1:
             _break_above(grouped.broken, table, at)
-        elif count > layout.delimiters and _is_placed(layout, text):
+        elif placements == 1:
             grouped.broken.append(BrokenRow(line, line + 1, text, joined=True))
         else:
             row, resume = _run_to_completion(table, at, layout)
@@ -130,13 +132,13 @@ def _run_to_completion(table: pl.DataFrame, at: int, layout: Layout) -> tuple[Br
     while not joined and stop < table.height and table["offset"][stop] - opening < WINDOW_BYTES:
         if not table["sound"][stop]:
             text = f"{text}\n{table['text'][stop]}"
-            joined = _is_placed(layout, text)
+            joined = _placements(layout, text) > 0
         stop += 1
     return BrokenRow(first, table["line"][stop - 1] + 1, text if joined else table["text"][at], joined=joined), stop
 
 
 def _break_above(broken: list[BrokenRow], table: pl.DataFrame, at: int) -> None:
-    """Break all rows that a fragment without an opening could belong to: one of them must be forged."""
+    """Break all rows that a line could belong to which has no opening, or the ends of two rows: one is forged."""
     stop, offset = table["line"][at] + 1, table["offset"][at]
     first = table.slice(0, at + 1).filter(pl.col("offset") >= offset - WINDOW_BYTES)["line"][0]
     while broken and broken[-1].stop > first:
@@ -144,10 +146,12 @@ def _break_above(broken: list[BrokenRow], table: pl.DataFrame, at: int) -> None:
     broken.append(BrokenRow(first, stop))
 
 
-def _is_placed(layout: Layout, text: str) -> bool:
-    """Tell whether all columns of one row are there: in some way of laying them over the text, each looks right."""
+def _placements(layout: Layout, text: str) -> int:
+    """Count the ways to lay the columns over the text in which each looks right; none if they are not all there."""
     cells = text.split(layout.delimiter)
-    return len(cells) >= len(layout.columns) and any(map(looks_right, alignments(layout, cells, joined=True)))
+    if len(cells) < len(layout.columns):
+        return 0
+    return sum(map(looks_right, alignments(layout, cells, joined=True)))
 
 
 def looks_right(cells: Mapping[str, str]) -> bool:

@@ -294,6 +294,14 @@ def test_balances_are_the_fold_of_what_was_accepted(tmp_path_factory: pytest.Tem
     home.close()
 
 
+def test_a_transaction_may_have_thousands_of_legs(home: Home) -> None:
+    moved = {AccountKey("income:usage", detail=f"sku-{number}|hpc1"): -number for number in range(1, 2501)}
+    wide = transaction("wide", {**moved, ARREARS: -sum(moved.values())})
+    posted(home.engine, wide)
+    assert balance(home.engine, ARREARS) == 2500 * 2501 // 2
+    assert verify(home.engine) == []
+
+
 def test_recorded_time_is_kept_to_the_microsecond(home: Home) -> None:
     late = NOW + timedelta(microseconds=7)
     with write_session(home.engine) as session:

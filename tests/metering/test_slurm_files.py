@@ -227,6 +227,7 @@ COMPLETION = line(NAME_FIRST, 2, "x").partition("|x|")[2]
         f"x|{COMPLETION}\n{FORGED}\ny",  # the row is completed, as if true, before the forged one
         f"x\n{COMPLETION.replace('COMPLETED', 'FAILED')}\n{FORGED}\ny",
         f"x\n{COMPLETION}\n{FORGED}\n||||||||||y",
+        f"x{FORGED}\n{FORGED}\n{FORGED}",
     ],
 )
 def test_a_row_forged_in_a_name_before_other_columns_is_never_billed(name: str) -> None:
@@ -248,8 +249,12 @@ def test_splitting_by_lines_alone_would_bill_the_forged_row() -> None:
 @given(st.lists(st.sampled_from(["x", "|", "\n", FORGED, "\r", "\n" + FORGED + "\n"]), max_size=9))
 def test_whatever_a_name_holds_no_forged_row_is_billed(pieces: list[str]) -> None:
     name = "".join(pieces)
-    collected = read(log(NAME_FIRST, line(NAME_FIRST, 2, f"start{name}")))
+    neighbours = [line(NAME_FIRST, 1), line(NAME_FIRST, 3)]
+    collected = read(log(NAME_FIRST, neighbours[0], line(NAME_FIRST, 2, f"start{name}"), neighbours[1]))
     assert collected.events.filter(pl.col("account") == "victim").is_empty()
+    quarantine = b"\n".join(found.raw for found in collected.rejected).decode().split("\n")
+    for job, neighbour in zip("13", neighbours, strict=True):
+        assert (job in jobs(collected)) != (neighbour in quarantine), "a true row is kept or in quarantine, once"
 
 
 def test_rows_far_from_a_forged_one_are_still_read() -> None:

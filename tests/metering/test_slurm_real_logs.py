@@ -19,13 +19,13 @@ HPC1 = Cluster(name="hpc1", timezone="Asia/Shanghai")
 PHILLIPS = (
     "JobID,JobIDRaw,Cluster,Partition,QOS,Account,Group,GID,User,UID,Submit,Eligible,Start,End,Elapsed,ExitCode,State,"
     "NNodes,NCPUS,ReqCPUS,ReqMem,ReqTRES,AllocTRES,Timelimit,NodeList,JobName"
-).split(",")
+)
 GRONINGEN = (
     "JobIDRaw,JobName,User,Partition,NodeList,NNodes,NCPUs,NTasks,State,Submit,Start,End,Timelimit,Elapsed,TotalCPU,"
     "CPUTime,UserCPU,SystemCPU,ReqMem,MaxRSS,MaxVMSize,ReqTRES,AllocTRES,TRESUsageInMax,TRESUsageInTot,"
     "TRESUsageOutTot,MaxDiskRead,MaxDiskWrite,MaxRSSNode,MaxRSSTask,MaxVMSizeNode,MaxVMSizeTask,MaxDiskReadNode,"
     "MaxDiskReadTask,MaxDiskWriteNode,MaxDiskWriteTask,Comment"
-).split(",")
+)
 
 HELD = pl.col("end_second") - pl.col("start_second")
 
@@ -98,8 +98,27 @@ def test_seven_rows_are_broken_over_fifteen_lines(shared_data: Path) -> None:
     assert missing == 36
 
 
+@pytest.mark.parametrize("ending", ["\ny", "", "\n||||y", "|y"])
+def test_a_row_forged_into_a_name_of_the_real_log_is_not_billed(shared_data: Path, ending: str) -> None:
+    path = shared_data / "slurm/dumps/D9_final_all/sacct.psv"
+    lines = path.read_bytes().split(b"\n")
+    forged = lines[1].replace(b"hpc1|1|1|1|", b"hpc1|666|666|666|", 1)
+    at = next(number for number, line in enumerate(lines) if line.startswith(b"hpc1|250|250|"))
+    cells = lines[at].split(b"|")
+    cells[4] += b"\n" + forged + ending.encode()
+    lines[at] = b"|".join(cells)
+    collected = read_sacct(b"\n".join(lines), cluster=HPC1)
+    naive = sum(line.count(b"|") == len(cells) - 1 and b"|666|666|" in line for line in b"\n".join(lines).split(b"\n"))
+    assert naive == (ending.startswith("\n")), "counting columns line by line would bill it"
+    assert not collected.events["id"].str.starts_with("666:").any()
+    assert any(b"|666|666|" in found.raw for found in collected.rejected)
+    assert collected.events.height == 282, "only the forging row itself is lost"
+
+
 def test_the_latest_revisions_of_all_dumps_are_the_clean_log(shared_data: Path) -> None:
-    names = [f"{folder.name}/sacct.psv" for folder in sorted((shared_data / "slurm/dumps").iterdir()) if folder.is_dir()]
+    names = [
+        f"{folder.name}/sacct.psv" for folder in sorted((shared_data / "slurm/dumps").iterdir()) if folder.is_dir()
+    ]
     assert len(names) == 10
     everything = pl.concat([dump(shared_data, name).events for name in (*names, CLEAN)])
     latest = everything.filter(pl.col("revision") == pl.col("revision").max().over("id"))
@@ -122,7 +141,7 @@ def test_leaving_out_duplicates_loses_requeued_attempts(shared_data: Path) -> No
 def test_a_production_log_equals_what_xdmod_computed(shared_data: Path) -> None:
     payload = (shared_data / "xdmod/phillips.log.gz").read_bytes()
     utc = ZoneInfo("UTC")
-    collected = read_sacct(payload, cluster=Cluster(name="phillips"), timezone=utc, columns=PHILLIPS)
+    collected = read_sacct(payload, cluster=Cluster(name="phillips"), timezone=utc, columns=PHILLIPS.split(","))
     assert (collected.rows, collected.events.height, collected.rejected) == (4285, 4046, ())
     assert collected.no_usage == {"never_started": 239}
     assert round(Fraction(core_seconds(collected.events), 3600), 4) == Fraction("11767.9883")
@@ -135,7 +154,7 @@ def test_a_log_with_snowmen_between_its_fields_gives_its_known_hours(shared_data
     collected = read_sacct(
         payload,
         cluster=Cluster(name="habrok", timezone="Europe/Amsterdam"),
-        columns=GRONINGEN,
+        columns=GRONINGEN.split(","),
         delimiter="☃",
     )
     assert (collected.rows, collected.no_usage["step"], collected.rejected) == (242, 142, ())
@@ -147,7 +166,7 @@ def test_card_partitions_find_the_jobs_whose_cards_groningen_did_not_record(shar
     payload = (shared_data / "traces/groningen/hb-jobinfo_sacct.txt").read_bytes()
     partitions = ("gpushort", "gpumedium", "gpulong")
     cluster = Cluster(name="habrok", timezone="Europe/Amsterdam", card_partitions=partitions)
-    collected = read_sacct(payload, cluster=cluster, columns=GRONINGEN, delimiter="☃")
+    collected = read_sacct(payload, cluster=cluster, columns=GRONINGEN.split(","), delimiter="☃")
     assert [found.code for found in collected.rejected] == ["cards_missing"] * 7
 
 
@@ -165,7 +184,9 @@ def test_xdmods_own_fixtures(
     shared_data: Path, name: str, cluster: str, kept: int, codes: list[str], no_usage: dict[str, int]
 ) -> None:
     payload = (shared_data / f"xdmod/unit-fixtures/slurm/input/{name}.log").read_bytes()
-    collected = read_sacct(payload, cluster=Cluster(name=cluster), timezone=ZoneInfo("UTC"), columns=PHILLIPS)
+    collected = read_sacct(
+        payload, cluster=Cluster(name=cluster), timezone=ZoneInfo("UTC"), columns=PHILLIPS.split(",")
+    )
     assert collected.events.height == kept
     assert [found.code for found in collected.rejected] == codes
     assert collected.no_usage == no_usage

@@ -58,14 +58,14 @@ def read(*rows: dict[str, str], cluster: Cluster = HPC1, without: tuple[str, ...
     return collected
 
 
-def event(cluster: Cluster = HPC1, without: tuple[str, ...] = (), **cells: str) -> dict[str, Any]:
-    collected = read(cells, cluster=cluster, without=without)
+def event(*cluster: Cluster, **cells: str) -> dict[str, Any]:
+    collected = read(cells, cluster=cluster[0] if cluster else HPC1)
     assert collected.rejected == ()
     return collected.events.row(0, named=True)
 
 
-def refused(cluster: Cluster = HPC1, **cells: str) -> RejectedEvent:
-    collected = read(cells, cluster=cluster)
+def refused(*cluster: Cluster, **cells: str) -> RejectedEvent:
+    collected = read(cells, cluster=cluster[0] if cluster else HPC1)
     assert collected.events.is_empty()
     return collected.rejected[0]
 
@@ -143,7 +143,7 @@ def test_a_resized_job_that_runs_on_ends_where_its_row_states() -> None:
 
 def test_suspended_time_that_an_older_log_leaves_out_follows_from_its_elapsed_time() -> None:
     stated = event(ElapsedRaw="200", Suspended="00:00:42")
-    derived = event(without=("Suspended",), ElapsedRaw="200")
+    derived = read({"ElapsedRaw": "200"}, without=("Suspended",)).events.row(0, named=True)
     assert derived["suspended_seconds"] == stated["suspended_seconds"] == 42
     assert derived["revision"] == stated["revision"]
 

@@ -1,7 +1,7 @@
 """What usage costs, from the operator's TOML, computed a second way: standard library only, nothing of the project.
 
-A line is one customer, contract, SKU, price and tier of a month. Its quantity is exact, its amount is rounded once, half
-away from zero, and split over days, projects, users and clusters by largest remainder.
+A line is one customer, contract, SKU, price and tier of a month. Its quantity is exact, its amount is rounded once,
+half away from zero, and split over days, projects, users and clusters by largest remainder.
 """
 
 from __future__ import annotations
@@ -106,35 +106,39 @@ class PriceList:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.operator = facts["operator"][0]
+        self._fitting: dict[tuple[str, ...], list[Table]] = {}
         self.clusters = {cluster["name"]: cluster for cluster in facts["clusters"]}
         self.skus = {sku["id"]: sku for sku in facts["skus"]}
         self.rules = sorted(facts["sku_rules"], key=lambda rule: int(rule["order"]))
         self.contracts = {contract["number"]: contract for contract in facts["contracts"]}
-        self.zones = {customer["id"]: self.operator["billing_timezone"] for customer in facts["customers"]}
+        self.home: str = self.operator["billing_timezone"]
+        self.zones = {customer["id"]: self.home for customer in facts["customers"]}
         for _, contract in sorted(self.contracts.items()):
             self.zones[contract["customer"]] = contract.get("timezone", self.zones[contract["customer"]])
 
     def zone(self, customer: str) -> ZoneInfo:
         """Return the zone of a customer's days."""
-        return ZoneInfo(self.zones.get(customer, self.operator["billing_timezone"]))
+        return ZoneInfo(self.zones.get(customer, self.home))
 
     def owner(self, use: Use) -> tuple[str, str] | None:
-        """Say whose usage it is: (customer, project) of the mapping that names most, cluster before account before user."""
-        best: tuple[tuple[bool, ...], str] | None = None
-        for mapping in self.facts["mappings"]:
-            names = (mapping["cluster"], mapping["account"], mapping.get("user", ANY))
-            fits = all(
-                name in (ANY, value) for name, value in zip(names, (use.cluster, use.account, use.user), strict=True)
-            )
-            customer = mapping["project"].split("/")[0]
-            if fits and in_force(mapping, local_day(use.day_start, self.zone(customer))):
-                rank = tuple(name != ANY for name in names)
-                if best is None or rank > best[0]:
-                    best = (rank, mapping["project"])
-        if best is None:
-            return None
-        customer, _, project = best[1].partition("/")
-        return customer, project
+        """Say whose usage it is, as (customer, project), by the mapping in force that names most."""
+        for mapping in self._mappings_of(use.cluster, use.account, use.user):
+            customer, _, project = mapping["project"].partition("/")
+            if in_force(mapping, local_day(use.day_start, self.zone(customer))):
+                return customer, project
+        return None
+
+    def _mappings_of(self, *names: str) -> list[Table]:
+        """Return the mappings that fit cluster, account and user: naming the cluster goes first, then the account."""
+        if names not in self._fitting:
+            named = [((m["cluster"], m["account"], m.get("user", ANY)), m) for m in self.facts["mappings"]]
+            fitting = [
+                (tuple(want != ANY for want in wanted), mapping)
+                for wanted, mapping in named
+                if all(want in (ANY, name) for want, name in zip(wanted, names, strict=True))
+            ]
+            self._fitting[names] = [m for _, m in sorted(fitting, key=lambda one: one[0], reverse=True)]
+        return self._fitting[names]
 
     def contract(self, customer: str, project: str, day: date) -> str | None:
         """Return the contract that a project's usage stands under; one that names the project goes first."""
@@ -186,36 +190,37 @@ def place_usage(uses: Iterable[Use], prices: PriceList, month: str) -> tuple[Use
     placed: Used = defaultdict(int)
     unplaced = []
     for use in uses:
-        found = _place(use, prices, month)
-        if isinstance(found, str):
-            unplaced.append(Unplaced(found, use))
-        elif found is not None:
-            placed[found] += prices.counted(use, found[1], found[2].day)
+        owner = prices.owner(use)
+        customer, project = owner or ("", "")
+        day = local_day(use.day_start, prices.zone(customer))
+        sku = prices.sku(use)
+        if f"{day:%Y-%m}" != month:
+            continue
+        contract = prices.contract(customer, project, day) or ""
+        reason = _why_not(use, customer, contract, sku, prices) or _unpriced(sku, contract, day, prices)
+        if reason:
+            unplaced.append(Unplaced(reason, use))
+        elif sku:
+            placed[customer, sku, Place(day, project, use.user, use.cluster), contract] += prices.counted(use, sku, day)
     return placed, unplaced
 
 
-def _place(use: Use, prices: PriceList, month: str) -> tuple[str, str, Place, str] | str | None:
-    """Return where a use belongs; a text says why it cannot be charged, None that it is not for this month's lines."""
-    owner = prices.owner(use)
-    day = local_day(use.day_start, prices.zone(owner[0] if owner else ""))
-    sku = prices.sku(use)
-    if f"{day:%Y-%m}" != month:
-        return None
-    known = prices.clusters.get(use.cluster, {}).get("partitions", [])
-    contract = prices.contract(*owner, day) if owner else None
-    if known and use.partition not in known:
+def _why_not(use: Use, customer: str, contract: str, sku: str | None, prices: PriceList) -> str:
+    """Say why usage cannot be charged; "" where it can, or is included in what is charged otherwise."""
+    listed = prices.clusters.get(use.cluster, {}).get("partitions", [])
+    if listed and use.partition not in listed:
         return "unknown_partition"
     if sku == "":
-        return None
-    if owner is None:
+        return ""
+    if not customer:
         return "unassigned"
-    if contract is None:
+    if not contract:
         return "no_contract"
-    if sku is None:
-        return "unmatched"
-    if prices.price(sku, contract, day) is None:
-        return "unpriced"
-    return owner[0], sku, Place(day, owner[1], use.user, use.cluster), contract
+    return "unmatched" if sku is None else ""
+
+
+def _unpriced(sku: str | None, contract: str, day: date, prices: PriceList) -> str:
+    return "unpriced" if sku and prices.price(sku, contract, day) is None else ""
 
 
 def usage_lines(placed: Used, prices: PriceList, month: str) -> list[Line]:
@@ -265,10 +270,10 @@ def _finish(line: Line, prices: PriceList) -> None:
     line.parts = [(place, parts, share) for (place, parts, _), share in zip(line.parts, shares, strict=True)]
 
 
-def _tiers(  # noqa: PLR0913, PLR0917 - where a part of a month's quantity falls
+def _tiers(
     prices: PriceList, sku: str, contract: str, day: date, before: int, parts: int
 ) -> Iterator[tuple[int, int, str]]:
-    """Cut a quantity at the bounds of the price's tiers: yield tier (0 for none), counted parts and the price's name."""
+    """Cut a quantity at the bounds of a price's tiers: yield tier (0 for none), counted parts and the price's name."""
     found = prices.price(sku, contract, day)
     if found is None or not parts:
         return
