@@ -79,7 +79,7 @@ def post_differences(home: Home, session: Session, derived: Mapping[str, Derived
     return Accrued(tuple(derived), len(due), posted)
 
 
-def _differences(session: Session, month: str, derived: DerivedMonth) -> dict[str, dict[AccountKey, int]]:
+def _differences(session: Session, month: str, derived: DerivedMonth) -> Mapping[str, Movements]:
     moved = ledger.movements(session, kinds=("accrual",), periods=(month,))
     differences: dict[str, dict[AccountKey, int]] = defaultdict(dict)
     for customer, one in derived.customers.items():
@@ -87,8 +87,8 @@ def _differences(session: Session, month: str, derived: DerivedMonth) -> dict[st
     for key, amount in moved.items():
         own = differences[key.customer]
         own[key] = own.get(key, 0) - amount
-    trimmed = {c: {key: amount for key, amount in own.items() if amount} for c, own in differences.items()}
-    return {customer: own for customer, own in trimmed.items() if own}
+    trimmed = {name: {key: amount for key, amount in own.items() if amount} for name, own in differences.items()}
+    return {name: own for name, own in trimmed.items() if own}
 
 
 def _taken_from_lots(difference: Movements) -> int:

@@ -13,7 +13,7 @@ from hourbook.closes import closes_by_month, pins_of
 from hourbook.closing import documents_of
 from hourbook.database import read_session, run_write
 from hourbook.deriving import derive
-from hourbook.reading import Pins, Reading
+from hourbook.reading import Reading
 from hourbook.settings import Home
 from invoices import store as invoices
 from invoices.document import DocumentContent, content_hash
@@ -73,11 +73,12 @@ def rebuild(home: Home, number: str) -> Rebuilt:
     """Derive an issued document again and compare it with what was issued, content and PDF."""
     with read_session(home.engine) as session:
         row = invoices.document(session, number)
+        issued, issued_hash = invoices.content_of(row), row.content_hash
+        first = invoices.rendering_of(session, number)
         content = derived_content(home, session, row)
-        first = invoices.rendering_of(session, number) or hashlib.sha256(render(invoices.content_of(row))).hexdigest()
     pdf = render(content)
-    same_pdf = hashlib.sha256(pdf).hexdigest() == first
-    return Rebuilt(number, content_hash(content) == row.content_hash, same_pdf, pdf)
+    wanted = first or hashlib.sha256(render(issued)).hexdigest()
+    return Rebuilt(number, content_hash(content) == issued_hash, hashlib.sha256(pdf).hexdigest() == wanted, pdf)
 
 
 def pay(home: Home, number: str, amount_minor: int, *, reference: str, paid_on: date) -> bool:
@@ -110,6 +111,3 @@ def _pay(home: Home, session: Session, number: str, amount_minor: int, *, refere
     )
     invoices.add_payment(session, payment)
     return True
-
-
-__all__ = ["Pins", "Rebuilt", "derived_content", "pay", "pdf_of", "rebuild"]

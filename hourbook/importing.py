@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
@@ -15,11 +16,19 @@ from hourbook.database import read_session, run_write
 from hourbook.refreshing import Progress, Refreshed, refresh
 from hourbook.settings import Home
 from metering import store as metering
+from metering.cloud_events import read_events
 from metering.clusters import Cluster
 from metering.collectors.slurm import read_sacct
 from metering.events import Collected
 from metering.store import BatchReceipt
 from pricing.catalog import Catalog
+
+FORMAT_OF_SUFFIX: dict[str, Literal["json", "jsonl", "parquet"]] = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -31,23 +40,53 @@ class Imported:
     described: bool  # False: the cluster is not described yet and got defaults
 
 
+@dataclass(frozen=True)
+class SlurmLog:
+    """Whose log it is, and what the files themselves do not say."""
+
+    cluster: str
+    zone: ZoneInfo | None = None  # of times written without one
+    columns: tuple[str, ...] | None = None  # where the files have no header line
+
+
 def import_slurm(
     home: Home,
     files: Sequence[Path],
+    log: SlurmLog,
     *,
-    cluster: str,
-    zone: ZoneInfo | None = None,
-    columns: Sequence[str] | None = None,
+    once: bool = False,
     progress: Progress = lambda _step, _done, _all: None,
 ) -> Imported:
-    """Import `sacct -P` output, file by file in the order given; each file is durable before the next is read."""
-    known = catalog_of(home).clusters.get(cluster)
-    described = known or Cluster(name=cluster)
+    """Import `sacct -P` output, file by file in the order given.
 
-    def collect(payload: bytes) -> Collected:
-        return read_sacct(payload, cluster=described, timezone=zone, columns=columns)
+    A file that is imported again does no harm: all its rows are duplicates. `once` passes it over altogether.
+    """
+    known = catalog_of(home).clusters.get(log.cluster)
+    described = known or Cluster(name=log.cluster)
+    # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
+    known_files = _digests(home) if once else frozenset()
+    collected = []
+    for done, file in enumerate(files, start=1):
+        payload = file.read_bytes()
+        if hashlib.sha256(payload).hexdigest() not in known_files:
+            rows = read_sacct(payload, cluster=described, timezone=log.zone, columns=log.columns)
+            collected.append((file, payload, rows))
+        progress(f"read {log.cluster}", done, len(files))
+    return _accept_all(home, collected, "slurm", progress, described=known is not None)
 
-    return _import(home, files, "slurm", collect, progress, described=known is not None)
+
+def import_events(
+    home: Home, files: Sequence[Path], *, progress: Progress = lambda _step, _done, _all: None
+) -> Imported:
+    """Import CloudEvents from JSON, JSON lines or Parquet files, told apart by their names."""
+    # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
+    collected = []
+    for done, file in enumerate(files, start=1):
+        payload = file.read_bytes()
+        form = FORMAT_OF_SUFFIX.get(file.suffix.lower(), "json")
+        collected.append((file, payload, read_events(payload, format=form, now=home.now())))
+        progress("read", done, len(files))
+    return _accept_all(home, collected, "cloud_events", progress, described=True)
 
 
 def catalog_of(home: Home) -> Catalog:
@@ -66,20 +105,18 @@ def accept_payload(home: Home, payload: bytes, collected: Collected, *, kind: st
     return run_write(home.engine, work)
 
 
-def _import(
+def _digests(home: Home) -> frozenset[str]:
+    with read_session(home.engine) as session:
+        return frozenset(batch.digest for batch in metering.inbox_batches(session))
+
+
+def _accept_all(
     home: Home,
-    files: Sequence[Path],
+    collected: Sequence[tuple[Path, bytes, Collected]],
     kind: str,
-    collect: Callable[[bytes], Collected],
     progress: Progress,
     *,
     described: bool,
 ) -> Imported:
-    # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
-    collected = []
-    for done, file in enumerate(files, start=1):
-        payload = file.read_bytes()
-        collected.append((file, payload, collect(payload)))
-        progress("read", done, len(files))
     receipts = [accept_payload(home, payload, rows, kind=kind, origin=file.name) for file, payload, rows in collected]
     return Imported(tuple(receipts), refresh(home, progress), described)

@@ -10,6 +10,9 @@ from fractions import Fraction
 from sqlmodel import Session
 
 from base.money import format_minor, included_tax
+from hourbook import facts
+from hourbook.database import run_write
+from hourbook.settings import Home
 from ledger.accounts import AccountKey, grant_asset, pack_asset
 from ledger.funding import FundingSource
 from ledger.journal import Transaction, transaction_from_movements
@@ -80,6 +83,15 @@ def top_up(session: Session, catalog: Catalog, receipt: TopUp, now: datetime) ->
     )
     post_with_sources(session, _money_in(source, receipt.account, "receipt", receipt.received_on), [source], now)
     return True
+
+
+def receive(home: Home, receipt: TopUp) -> bool:
+    """Post a receipt in a transaction of its own; return False where it was there already."""
+
+    def work(session: Session) -> bool:
+        return top_up(session, Catalog.from_facts(facts.as_of(session)), receipt, home.now())
+
+    return run_write(home.engine, work)
 
 
 def post_purchases(session: Session, catalog: Catalog, now: datetime) -> int:

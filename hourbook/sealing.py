@@ -61,7 +61,8 @@ def seal(engine: Engine, lake: EventLake, now: datetime) -> Sealed:
             renew()
             rows = pl.concat([store.batch_events(batch) for batch in group])
             held_back += _move(engine, lake, rows, group[-1].batch_seq, now)
-            resolved += run_write(engine, partial(_finish, lake=lake, group=group, now=now))
+            settled = settled_entries(engine, lake)
+            resolved += run_write(engine, partial(_finish, group=group, settled=settled, now=now))
             batches, events = batches + len(group), events + rows.height
     return Sealed(batches, events, held_back, resolved)
 
@@ -96,33 +97,40 @@ def known_events(lake: EventLake, key_hashes: pl.Series) -> pl.DataFrame:
     return lake.scan().filter(pl.col("key_hash").is_in(key_hashes.unique().implode())).collect()
 
 
-def _finish(session: Session, *, lake: EventLake, group: list[store.InboxBatchRow], now: datetime) -> int:
+def _finish(
+    session: Session, *, group: Sequence[store.InboxBatchRow], settled: Mapping[str, str], now: datetime
+) -> int:
+    """Note that a group is in the lake, and resolve what it settled; return how many entries that were."""
     store.mark_sealed(session, [batch.batch_seq for batch in group])
-    return resolve_quarantine(session, lake, now)
+    entries = [store.quarantine_entry(session, entry_id) for entry_id in settled]
+    still_open = [entry for entry in entries if entry.status == "open"]
+    for entry in still_open:
+        reason = "a readable row of the event is kept"
+        store.close_entry(session, entry, "resolved", now, resolved_by=settled[entry.id], reason=reason)
+    return len(still_open)
 
 
-def resolve_quarantine(session: Session, lake: EventLake, now: datetime) -> int:
-    """Resolve open entries whose event the lake knows well enough by now; return how many.
+def settled_entries(engine: Engine, lake: EventLake) -> dict[str, str]:
+    """Return the open quarantine entries that what the lake holds has settled, each with the event that did.
 
-    A row that could not be read is resolved by a row of the same event recorded after it, or by any that says how the
-    event ended. An event that was held back is resolved only by a later word of its source, and two database rows
+    A row that could not be read is settled by a row of the same event recorded after it, or by any that says how the
+    event ended. An event that was held back is settled only by a later word of its source, and two database rows
     under one id only by a person: they may be two attempts.
     """
-    entries = [entry for entry in store.quarantine(session, status="open") if entry.event_id and entry.source]
+    with read_session(engine) as session:
+        entries = [entry for entry in store.quarantine(session, status="open") if entry.event_id and entry.source]
+        session.expunge_all()
     if not entries:
-        return 0
+        return {}
     wanted = pl.DataFrame({"source": [e.source for e in entries], "id": [e.event_id for e in entries]})
     known = winners(known_events(lake, key_hash(wanted)))
     latest = {(row["source"], row["id"]): row for row in known.iter_rows(named=True)}
-    resolved = 0
+    settled = {}
     for entry in entries:
         row = latest.get((entry.source, entry.event_id))
-        if row is None or not _settles(row, entry):
-            continue
-        by = f"event {entry.event_id} of {entry.source}, recorded as {row['recorded_seq']}"
-        store.close_entry(session, entry, "resolved", now, resolved_by=by, reason="a readable row of it is kept")
-        resolved += 1
-    return resolved
+        if row is not None and _settles(row, entry):
+            settled[entry.id] = f"event {entry.event_id} of {entry.source}, recorded as {row['recorded_seq']}"
+    return settled
 
 
 def _settles(row: Mapping[str, Any], entry: store.QuarantineRow) -> bool:

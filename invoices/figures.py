@@ -30,8 +30,8 @@ def grouped(text: str, least: int = 0, most: int | None = None) -> str:
 
 
 def unit_price(text: str) -> str:
-    """Write a unit price; what a pack's price comes to per hour may have no end, so it is cut after eight decimals."""
-    return grouped(text, 2, 8)
+    """Write a unit price; what a pack's price comes to per hour may have no end, so it is cut after ten decimals."""
+    return grouped(text, 2, 10)
 
 
 def quantity(text: str, unit: str) -> str:

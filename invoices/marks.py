@@ -19,6 +19,8 @@ COLOURS = {
     "white": 0xFFFFFF,
 }
 
+OUTSET = 4.0  # how far tints and rules reach beyond the text, on both sides
+
 BODY = Style(8)
 BODY_BOLD = Style(8, bold=True)
 SMALL = Style(7, colour="muted")

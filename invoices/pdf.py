@@ -39,7 +39,7 @@ def render(content: DocumentContent) -> bytes:
 
 def render_blocks(blocks: Iterable[Block], setup: PageSetup) -> bytes:
     """Return a PDF of these blocks, with the footer and page numbers of the setup."""
-    pages = typeset(blocks, setup, _measure, _has_glyph)
+    pages = typeset(blocks, setup, measure, has_glyph)
     buffer = io.BytesIO()
     canvas = Canvas(
         buffer,
@@ -92,7 +92,8 @@ def _font_of(char: str) -> str:
     return next((name for name in _RARE if char in _glyphs(name)), "")
 
 
-def _has_glyph(char: str) -> bool:
+def has_glyph(char: str) -> bool:
+    """Say whether one of the fonts has this character."""
     return char in _glyphs(_REGULAR) or bool(_font_of(char))
 
 
@@ -118,7 +119,8 @@ def _unit_width(text: str, bold: bool) -> float:  # noqa: FBT001
     return sum(float(_font(name).stringWidth(part, 1)) for name, part in _runs(text, bold))
 
 
-def _measure(text: str, style: Style) -> float:
+def measure(text: str, style: Style) -> float:
+    """Return the width of a text in points."""
     return _unit_width(text, style.bold) * style.size
 
 

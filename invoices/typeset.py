@@ -20,7 +20,7 @@ from invoices.blocks import (
     Table,
     Totals,
 )
-from invoices.marks import BODY, BODY_BOLD, LABEL, NOTE, SMALL, Box, Line, Mark, Setter, Slab
+from invoices.marks import BODY, BODY_BOLD, LABEL, NOTE, OUTSET, SMALL, Box, Line, Mark, Setter, Slab
 from invoices.text_fit import Measure, Style
 from invoices.typeset_chart import chart_slab
 from invoices.typeset_table import table_slabs
@@ -151,7 +151,7 @@ def _masthead(block: Masthead, setter: Setter) -> Slab:
     marks.append(setter.place(setter.width, 31, block.subtitle, SMALL, "right"))
     marks.append(setter.place(setter.width, 45, block.number, number, "right"))
     height = max(y, 46) + 9
-    marks.append(Line(0, height, setter.width, height, "accent", 1.4))
+    marks.append(Line(-OUTSET, height, setter.width + OUTSET, height, "accent", 1.4))
     return Slab(height + 12, marks)
 
 
@@ -159,9 +159,9 @@ def _panel(block: Panel, setter: Setter) -> Slab:
     """Set figures over a tint, the strong ones in the accent colour."""
     width = setter.width / len(block.figures)
     height = 50 if any(figure.note for figure in block.figures) else 42
-    marks: list[Mark] = [Box(0, 0, setter.width, height)]
+    marks: list[Mark] = [Box(-OUTSET, 0, setter.width + 2 * OUTSET, height)]
     for i, figure in enumerate(block.figures):
-        x = i * width + 12
+        x = i * width + 8
         room = width - 18
         colour = "accent" if figure.strong else "ink"
         style = setter.fitted(figure.value, room, Style(16 if figure.strong else 13, bold=True, colour=colour))
@@ -169,7 +169,7 @@ def _panel(block: Panel, setter: Setter) -> Slab:
         marks.append(setter.place(x, 32, figure.value, style))
         marks.append(setter.place(x, 44, figure.note, setter.fitted(figure.note, room, NOTE, 5)))
         if i:
-            marks.append(Line(i * width, 9, i * width, height - 9, "rule", 0.8))
+            marks.append(Line(i * width - OUTSET, 9, i * width - OUTSET, height - 9, "rule", 0.8))
     return Slab(height + 13, marks)
 
 
@@ -220,19 +220,20 @@ def _totals(block: Totals, setter: Setter) -> Slab:
         for row, style in zip(block.rows, styles, strict=True)
     )
     width = min(max(230.0, need + 40), setter.width)
-    left = setter.width - width
+    edge = setter.width + OUTSET
+    left = edge - width
     marks: list[Mark] = []
     y = 0.0
     for row, style in zip(block.rows, styles, strict=True):
         step = 23.0 if row.strong else 15.0
         if row.strong:
-            marks += [Box(left, y, width, step), Line(left, y, setter.width, y, "accent", 1)]
+            marks += [Box(left, y, width, step), Line(left, y, edge, y, "accent", 1)]
         base = y + step / 2 + style.size * 0.36
         marks.append(setter.place(left + 10, base, row.label, style))
-        marks.append(setter.place(setter.width - 10, base, row.value, style, "right"))
+        marks.append(setter.place(setter.width, base, row.value, style, "right"))
         y += step
         if not row.strong:
-            marks.append(Line(left, y, setter.width, y, "rule", 0.4))
+            marks.append(Line(left, y, edge, y, "rule", 0.4))
     marks += _remark(block, left - 18, setter) if left > 60 else []  # noqa: PLR2004 (no room for a remark)
     return Slab(max(y, 40) + 8, marks)
 
@@ -265,4 +266,4 @@ def _footer(setup: PageSetup, n: int, count: int, setter: Setter) -> Slab:
     page = setter.place(setter.width, 22, f"{n} / {count}", BODY_BOLD._replace(size=7, colour="muted"), "right")
     middle = setter.place(page.x - 18, 22, setup.footer_middle, NOTE, "right")
     left = setter.place(0, 22, setup.footer_left, setter.fitted(setup.footer_left, middle.x - 12, NOTE, 4))
-    return Slab(24, [Line(0, 12, setter.width, 12), left, middle, page])
+    return Slab(24, [Line(-OUTSET, 12, setter.width + OUTSET, 12), left, middle, page])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from invoices.blocks import Column, Row, Table
-from invoices.marks import LABEL, NOTE, Box, Line, Mark, Setter, Slab
+from invoices.marks import LABEL, NOTE, OUTSET, Box, Line, Mark, Setter, Slab
 from invoices.text_fit import Style
 
 _SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
@@ -117,8 +117,8 @@ def _header(columns: tuple[Column, ...], grid: _Grid, setter: Setter) -> Slab:
             y += note.size * 1.25
         height = max(height, y - step + 5)
     frame: list[Mark] = [
-        Box(-4, 0, setter.width + 8, height, "tint"),
-        Line(-4, height, setter.width + 4, height, "accent", 0.8),
+        Box(-OUTSET, 0, setter.width + 2 * OUTSET, height, "tint"),
+        Line(-OUTSET, height, setter.width + OUTSET, height, "accent", 0.8),
     ]
     return Slab(height + 1, frame + marks, glued=True)
 
@@ -141,9 +141,9 @@ def _row_slabs(row: Row, columns: tuple[Column, ...], grid: _Grid, setter: Sette
         for start in range(0, longest, _MAX_LINES)
     ]
     foot = pieces[-1]
-    foot.marks.append(Line(-4, foot.height, setter.width + 4, foot.height, "rule", 0.4))
+    foot.marks.append(Line(-OUTSET, foot.height, setter.width + OUTSET, foot.height, "rule", 0.4))
     if total:
-        pieces[0].marks.append(Line(-4, 0, setter.width + 4, 0, "line", 0.8))
+        pieces[0].marks.append(Line(-OUTSET, 0, setter.width + OUTSET, 0, "line", 0.8))
     return pieces
 
 

@@ -15,6 +15,8 @@ from base.money import MAX_MINOR
 from ledger.accounts import AccountKey, Side
 
 MIN_POSTINGS = 2
+# The only kind of transaction that may move money from one customer to another.
+TRANSFER = "transfer"
 CHAIN_VERSION = b"hourbook-ledger-1"
 # The hash that stands before the first transaction.
 GENESIS = "0" * 64
@@ -26,6 +28,10 @@ MetadataValue = str | int
 
 class UnbalancedError(ValueError):
     """Postings that are not a transaction: too few, not whole positive amounts, or debits and credits differ."""
+
+
+class MixedCustomersError(ValueError):
+    """A transaction that would spend one customer's money for another."""
 
 
 @dataclass(frozen=True, order=True)
@@ -73,6 +79,7 @@ class Transaction:
             raise UnbalancedError("a transaction needs a kind and the key of its business fact")
         _check_metadata(self.business_key, self.metadata)
         _check_balanced(self.business_key, self.postings)
+        _check_one_customer(self)
 
     @property
     def customer(self) -> str:
@@ -190,3 +197,11 @@ def _check_balanced(business_key: str, postings: tuple[Posting, ...]) -> None:
     for asset, difference in sums.items():
         if difference:
             raise UnbalancedError(f"{business_key}: debits exceed credits by {difference} in {asset}")
+
+
+def _check_one_customer(transaction: Transaction) -> None:
+    owners = {leg.account.customer for leg in transaction.postings if leg.account.kind.has_floor}
+    if len(owners) > 1 and transaction.kind != TRANSFER:
+        raise MixedCustomersError(
+            f"{transaction.business_key}: moves money of {' and '.join(sorted(owners))}; only a transfer may do that"
+        )

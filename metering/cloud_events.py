@@ -145,7 +145,8 @@ def _row(item: object) -> dict[str, object]:
     row |= {name: _text(data.get(name, ""), f"data.{name}") for name in _OPTIONAL_NAMES}
     row |= {name: _count(data.get(name, 0), f"data.{name}") for name in _NUMBERS}
     row |= {name: _count(resources.get(name, 0), f"data.resources.{name}") for name in _AMOUNTS}
-    for name in ("start", "end", "as_of"):
+    row["start"] = _text(data["start"], "data.start")
+    for name in ("end", "as_of"):
         row[name] = None if data.get(name) is None else _text(data[name], f"data.{name}")
     row["time"] = None if envelope.get("time") is None else _text(envelope["time"], "time")
     row["cards"] = _listed(_cards(resources.get("cards", {})))
@@ -196,7 +197,7 @@ def _cards(value: object) -> Iterable[tuple[str, int]]:
         if type(number) not in {int, float}:
             raise _RefusedError("wrong_type", f"data.resources.cards.{model} is {number!r}, no number")
         # The shortest decimal that reads as this number is what was written, up to 15 digits.
-        whole, _, part = f"{number:.17g}".partition(".") if type(number) is int else str(number).partition(".")
+        whole, _, part = str(number).partition(".")
         if not whole.isdigit() or (part and not part.isdigit()) or len(part) > 3:  # noqa: PLR2004
             raise _RefusedError("number_range", f"data.resources.cards.{model} is {number!r}, no plain thousandths")
         yield model, _count(int(whole) * 1000 + int(part.ljust(3, "0")), f"data.resources.cards.{model}")

@@ -38,12 +38,10 @@ def pieces(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
     """Cut attempts at the cut instants: one row per attempt and span, with `span`, `seconds`, `active_seconds`.
 
     `active_seconds` leave out the suspended ones. A log does not say when an attempt was suspended, so its suspended
-    seconds are taken off all its pieces in proportion, in whole seconds.
+    seconds are taken off all its pieces in proportion, in whole seconds. `closes` marks the piece in whose span the
+    attempt ended; one that ended on a cut instant has a piece of no seconds there.
     """
-    start, end = attempts["start_second"], attempts["end_second"]
-    first = span_of(start, cuts)
-    last = cuts.search_sorted(end, side="left").cast(pl.Int64) - 1
-    spans = attempts.with_columns(first=first, last=pl.max_horizontal(first, last))
+    spans = _touched_spans(attempts, cuts)
     suspended = pl.min_horizontal("suspended_seconds", pl.col("end_second") - pl.col("start_second"))
     whole = spans.filter(pl.col("first") == pl.col("last")).with_columns(
         span=pl.col("first"), seconds=pl.col("end_second") - pl.col("start_second")
@@ -53,14 +51,19 @@ def pieces(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
     paused = pl.col("suspended_seconds") > 0
     running = cut.filter(~paused).with_columns(active_seconds=pl.col("seconds"))
     cut = cut.filter(paused).with_columns(active_seconds=pl.col("seconds") - spread(suspended))
-    return pl.concat([part.drop("attempt", "first", "last", strict=False) for part in (whole, running, cut)])
+    ends_on_cut = (pl.col("start_second") < pl.col("end_second")) & pl.col("end_second").is_in(cuts.implode())
+    on_cut = spans.filter(ends_on_cut & pl.col("ended"))
+    on_cut = on_cut.with_columns(
+        span=pl.col("last") + 1, seconds=pl.lit(0, pl.Int64), active_seconds=pl.lit(0, pl.Int64)
+    )
+    parts = [part.drop("attempt", "first", "last", strict=False) for part in (whole, running, cut, on_cut)]
+    rows = pl.concat(parts)
+    return rows.with_columns(closes=pl.col("ended") & (pl.col("end_second") < cuts.gather(rows["span"] + 1)))
 
 
 def cut_totals(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
     """Spread the column `total` of attempts over their spans in proportion to time; the parts add up to it."""
-    first = span_of(attempts["start_second"], cuts)
-    last = cuts.search_sorted(attempts["end_second"], side="left").cast(pl.Int64) - 1
-    spans = attempts.with_columns(first=first, last=pl.max_horizontal(first, last))
+    spans = _touched_spans(attempts, cuts)
     whole = spans.filter(pl.col("first") == pl.col("last")).with_columns(span=pl.col("first"))
     cut = _cut(spans.filter(pl.col("first") < pl.col("last")), cuts).with_columns(total=spread(pl.col("total")))
     return pl.concat([part.drop("attempt", "first", "last", "seconds", strict=False) for part in (whole, cut)])
@@ -75,6 +78,13 @@ def spread(total: pl.Expr) -> pl.Expr:
     left = total - share.sum().over("attempt")
     rank = (product % length).rank("ordinal", descending=True).over("attempt")
     return (share + (rank <= left)).cast(pl.Int64)
+
+
+def _touched_spans(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
+    """Add the `first` and `last` span that each attempt has time in; one of no seconds lies in one span."""
+    first = span_of(attempts["start_second"], cuts)
+    last = cuts.search_sorted(attempts["end_second"], side="left").cast(pl.Int64) - 1
+    return attempts.with_columns(first=first, last=pl.max_horizontal(first, last))
 
 
 def _cut(spans: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:

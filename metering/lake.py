@@ -102,7 +102,9 @@ class EventLake:
     def _table(self) -> DeltaTable:
         if not DeltaTable.is_deltatable(str(self._folder)):
             self._folder.mkdir(parents=True, exist_ok=True)
-            return DeltaTable.create(self._folder, LAKE_SCHEMA, mode="ignore", partition_by="start_date", name="events")
+            made = DeltaTable.create(self._folder, LAKE_SCHEMA, mode="ignore", partition_by="start_date", name="events")
+            self._force_to_disk(0)
+            return made
         return DeltaTable(self._folder)
 
     def _files(self) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from base.frames import OVERFLOW_GUARD, guard_sum
-from metering.cuts import cut_seconds, cut_totals, pieces, span_of
+from metering.cuts import cut_seconds, cut_totals, pieces
 from metering.identity import winners
 from metering.plan import Measure, RollupPlan
 
@@ -45,8 +45,7 @@ def roll_up(events: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
     assert isinstance(last, int)  # noqa: S101
     cuts = cut_seconds(plan, first, last)
     cut = pieces(attempts, cuts)
-    counted = [_linear(cut, plan), _cards(cut), _counters(attempts, cuts)]
-    return _with_jobs(pl.concat(counted), _jobs(attempts, cuts), cuts)
+    return _with_spans(pl.concat([_linear(cut, plan), _cards(cut), _counters(attempts, cuts)]), cuts)
 
 
 def combine(rollups: list[pl.DataFrame]) -> pl.DataFrame:
@@ -69,15 +68,17 @@ def _refuse_reversed(attempts: pl.DataFrame) -> None:
 
 
 def _linear(cut: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
-    """Count what is an allocation times seconds: CPUs, nodes, wall time and the plan's measures."""
+    """Count what is an allocation times seconds (CPUs, nodes, wall time, the plan's measures), and ended jobs."""
     _guard_products(cut)
     columns = {name: _quantity(name) for name in _LINEAR}
     columns |= {f"measure:{measure.name}": _measure(measure) for measure in plan.measures}
-    quantities = cut.select(*_GROUP, **columns)
+    quantities = cut.select(*_GROUP, "closes", **columns)
     guard_sum(quantities, *columns)
-    sums = quantities.group_by(_GROUP).agg(pl.col(list(columns)).sum())
-    long = sums.unpivot(index=_GROUP, on=list(columns), variable_name="resource", value_name="quantity")
-    return long.filter(pl.col("quantity") > 0)
+    sums = quantities.group_by(_GROUP).agg(pl.col(list(columns)).sum(), pl.col("closes").sum())
+    long = sums.unpivot(index=[*_GROUP, "closes"], on=list(columns), variable_name="resource", value_name="quantity")
+    jobs = pl.when(pl.col("resource") == "wall").then(pl.col("closes").cast(pl.Int64)).otherwise(0)
+    rows = long.select(*_GROUP, "resource", "quantity", jobs=jobs)
+    return rows.filter((pl.col("quantity") > 0) | (pl.col("jobs") > 0))
 
 
 def _guard_products(cut: pl.DataFrame) -> None:
@@ -133,18 +134,10 @@ def _summed(rows: pl.DataFrame, prefix: str) -> pl.DataFrame:
     # In Int128, and cast back with a check: a total that Int64 cannot hold raises.
     sums = rows.group_by(*_GROUP, "name").agg(pl.col("quantity").sum()).filter(pl.col("quantity") > 0)
     resource = pl.lit(prefix) + pl.col("name")
-    return sums.select(*_GROUP, resource=resource, quantity=pl.col("quantity").cast(pl.Int64))
+    return sums.select(*_GROUP, resource=resource, quantity=pl.col("quantity").cast(pl.Int64), jobs=pl.lit(0, pl.Int64))
 
 
-def _jobs(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
-    ended = attempts.with_columns(span=span_of(attempts["end_second"], cuts)).filter("ended")
-    counted = ended.group_by(_GROUP).agg(jobs=pl.len().cast(pl.Int64))
-    return counted.with_columns(resource=pl.lit("wall"))
-
-
-def _with_jobs(quantities: pl.DataFrame, jobs: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
-    rows = quantities.join(jobs, on=[*_GROUP, "resource"], how="full", coalesce=True, nulls_equal=True)
-    rows = rows.with_columns(pl.col("quantity", "jobs").fill_null(0))
+def _with_spans(rows: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
     borders = {"span_start": cuts.gather(rows["span"]), "span_end": cuts.gather(rows["span"] + 1)}
     instants = {
         name: pl.from_epoch(seconds, time_unit="s").cast(pl.Datetime("us")) for name, seconds in borders.items()

@@ -40,7 +40,8 @@ def decimal_text(value: Decimal) -> str:
 def _exact(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise ValueError("a decimal is needed, bare or quoted, such as 0.08")  # noqa: TRY004 - shown to the writer
-    return parse_decimal(value if isinstance(value, str) else format(value, "f"))
+    # A whole number must not be formatted with "f": that goes by way of a float and loses its last digits.
+    return parse_decimal(format(value, "f") if isinstance(value, Decimal) else str(value))
 
 
 def _day(value: object) -> date:

@@ -10,9 +10,9 @@ import typer
 
 from hourbook.cli.home import home_of
 from hourbook.cli.output import Format, FormatOption, Steps, console, errors, print_rows, refusals
-from hourbook.importing import Imported, import_events, import_slurm
+from hourbook.importing import Imported, SlurmLog, import_events, import_slurm
 from hourbook.supplier_bills import BillFileError, import_bill
-from metering.collectors.slurm import SacctFileError
+from metering.collectors.slurm_layout import SacctFileError
 
 group = typer.Typer(help="Bring in usage and supplier bills.", no_args_is_help=True)
 
@@ -47,9 +47,10 @@ def slurm(
 ) -> None:
     """Import `sacct -P` output."""
     home = home_of(context)
-    names = [name.strip() for name in columns.split(",")] if columns else None
+    names = tuple(name.strip() for name in columns.split(",")) if columns else None
+    log = SlurmLog(cluster, zone_of(timezone), names)
     with refusals(SacctFileError), Steps() as steps:
-        imported = import_slurm(home, files, cluster=cluster, zone=zone_of(timezone), columns=names, progress=steps)
+        imported = import_slurm(home, files, log, progress=steps)
     if not imported.described:
         errors.print(f"cluster {cluster} is not described yet; defaults are used (see [[clusters]])", style="yellow")
     _show(imported, form)

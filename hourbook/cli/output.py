@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,10 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+SHORT_CELL = 24  # cells up to this are never broken over lines
 REFUSED = 1  # exit code of refused work; wrong use is 2
 
-console = Console(soft_wrap=False)
-errors = Console(stderr=True)
+# Where nobody looks (a pipe, a file) there is room for whole rows.
+WIDE = 160
+console = Console(width=None if sys.stdout.isatty() else WIDE)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 
 class Format(StrEnum):
@@ -63,7 +67,8 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         numeric = all(not isinstance(row[column], str) or _is_number(row[column].replace(",", "")) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        short = max((len(str(row[column])) for row in rows), default=0) <= SHORT_CELL
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short)
     for row in rows:
         table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
     return table

@@ -22,7 +22,7 @@ OTHER_STATES = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING"
 STATES = (*LIVE_STATES, *FINAL_STATES, *OTHER_STATES)
 
 # How sacct writes that something is not there.
-ABSENT = ("", "Unknown", "None", "NONE", "N/A")
+ABSENT = ("", "0", "Unknown", "None", "NONE", "N/A")
 UNASSIGNED = "None assigned"
 ENDED_REVISION = 2**40
 

@@ -22,7 +22,7 @@ WINDOW_BYTES = 65_536
 LINES_AT_ONCE = 50_000
 
 _TIME = r"[0-9]{9,15}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:[+-][0-9:]{4,5})?"
-_TIME_IF_ANY = rf"{_TIME}|Unknown|None|NONE|N/A|"
+_TIME_IF_ANY = rf"{_TIME}|0|Unknown|None|NONE|N/A|"
 _NUMBER_IF_ANY = "[0-9]*"
 # What each column looks like at least; a column that is always filled shows best that the columns are in place.
 SHAPES = {
@@ -106,10 +106,8 @@ def group_strictly(layout: Layout, body: pl.DataFrame) -> Grouped:
 
 
 def _opens(layout: Layout) -> pl.Expr:
-    """Tell whether a line begins like a row: with a job's number, if one stands before all free text."""
-    at = layout.number_at
-    if at is None:
-        return pl.lit(value=True)
+    """Tell whether a line begins like a row: with a job's number."""
+    at = layout.number_at or 0
     cell = pl.col("text").str.splitn(layout.delimiter, at + 2).struct.field(f"field_{at}")
     return cell.str.contains(_JOB_NUMBER).fill_null(value=False)
 

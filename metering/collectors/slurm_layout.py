@@ -59,7 +59,7 @@ class Layout:
 
     @property
     def number_at(self) -> int | None:
-        """Position of a job's number that stands before all free text; None where there is none."""
+        """Position of a job's number that stands before all free text; a file without one is refused."""
         certain = self.columns[: self.first_free]
         return next((certain.index(name) for name in ("JobIDRaw", "JobID") if name in certain), None)
 
@@ -70,21 +70,24 @@ def is_free(column: str) -> bool:
 
 
 def find_layout(lines: pl.DataFrame, columns: Sequence[str] | None, delimiter: str) -> tuple[Layout, str | None]:
-    """Return the columns and the header line, if there is one."""
+    """Return the columns and the header line, if there is one; it is right where columns are named as well."""
     first = str(lines["text"][0])
     cells = [_canonical(cell) for cell in first.split(delimiter)]
     has_header = "JobIDRaw" in cells or {"JobID", "State"} <= set(cells)
-    if columns is not None:
-        named = [_canonical(column) for column in columns]
-        if has_header and cells not in (named, [*named, ""]):
-            raise SacctFileError("the header line names other columns than --columns; leave --columns out")
-        if not has_header and _closes_every_line(lines, named, delimiter):
-            named.append("")
-        cells = cells if has_header else named
-    elif not has_header:
-        raise SacctFileError("the first line is no header; name the columns with --columns, as in sacct -o")
+    if not has_header:
+        if columns is None:
+            raise SacctFileError("the first line is no header; name the columns with --columns, as in sacct -o")
+        cells = [_canonical(column) for column in columns]
+        if _closes_every_line(lines, cells, delimiter):
+            cells.append("")
     _check_columns(cells)
-    return Layout(tuple(cells), delimiter), first if has_header else None
+    layout = Layout(tuple(cells), delimiter)
+    if layout.number_at is None:
+        raise SacctFileError(
+            f"{layout.columns[layout.first_free]} stands before JobIDRaw, so that a name could forge rows unseen; "
+            "ask sacct for JobName last"
+        )
+    return layout, first if has_header else None
 
 
 def _closes_every_line(lines: pl.DataFrame, columns: Sequence[str], delimiter: str) -> bool:

@@ -229,7 +229,48 @@ def test_a_trigger_that_is_gone_or_hollow_is_found(home: Home, instead: str) -> 
 
 
 def test_a_posting_to_an_account_that_is_not_there_is_found(home: Home) -> None:
-    assert tampered(home, "UPDATE posting SET account_id = 99, account_version = 1 WHERE sequence = 7 AND line = 1")
+    findings = tampered(home, "UPDATE posting SET account_id = 99 WHERE sequence = 7 AND line = 1")
+    assert findings[0].check == "storage"
+    assert "ledger_account that is not there" in findings[0].message
+
+
+def test_a_damaged_page_is_found(home: Home) -> None:
+    home.engine.dispose()
+    with closing(sqlite3.connect(home.path / DATABASE_FILE)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root, size = connection.execute(
+            "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'posting'"
+        ).fetchone()
+    with (home.path / DATABASE_FILE).open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(bytes(size))
+    assert verify(home.engine)
+
+
+def test_money_moved_between_two_customers_without_a_transfer_is_found(home: Home) -> None:
+    with write_session(home.engine) as session:
+        theirs = AccountKey("liabilities:contract", "c-acme", detail="lot-9")
+        transfer = transaction_from_movements(
+            "transfer", "transfer:1", {LOT: 5, theirs: -5}, effective_on=DAY, narration="agreed"
+        )
+        post(session, transfer, NOW)
+    assert verify(home.engine) == []
+    findings = tampered(home, "UPDATE ledger_transaction SET kind = 'accrual' WHERE sequence = 8")
+    assert {finding.check for finding in findings} == {"I9", "I10"}
+
+
+def test_books_of_two_legal_entities_that_mix_are_found(home: Home) -> None:
+    findings = tampered(home, "UPDATE ledger_account SET owner = 'another'")
+    assert {"storage", "I10"} <= {finding.check for finding in findings}
+
+
+def test_a_counter_near_overflow_is_an_alarm_before_it_is_an_error(home: Home) -> None:
+    with write_session(home.engine) as session:
+        huge = transaction_from_movements(
+            "test", "huge", {BANK: 2**61, REVENUE: -(2**61)}, effective_on=DAY, narration=""
+        )
+        post(session, huge, NOW)
+    assert {finding.check for finding in verify(home.engine)} == {"I15"}
 
 
 def test_a_transaction_without_postings_is_found(home: Home) -> None:

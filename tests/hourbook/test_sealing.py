@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -308,6 +309,17 @@ def test_batches_in_any_order_and_grouping_give_the_same_figures(tmp_path: Path)
         assert site.account().statuses["kept"] == 5
         home.close()
     assert figures == {5 * 8}
+
+
+def test_two_sealers_at_once_have_the_effect_of_one(site: Site) -> None:
+    for job in range(12):
+        site.accept({"id": f"{job}:1"}, {"id": "0:1"})
+    with ThreadPoolExecutor(2) as pool:
+        done = [future.result() for future in [pool.submit(site.seal) for _ in range(2)]]
+    assert sum(run.batches for run in done) == 12
+    assert site.lake.scan().collect().height == 24
+    assert site.cpu_seconds() == 1200
+    assert site.account().statuses["duplicate"] == 12
 
 
 def lease(site: Site, holder: str, *, seconds: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -13,7 +14,7 @@ from invoices.blocks import BarCharts, Block, Heading, PageSetup, Panel, Paragra
 from invoices.document import DayUsage, DocumentContent
 from invoices.layout import layout, page_setup
 from invoices.marks import Text
-from invoices.pdf import _has_glyph, _measure
+from invoices.pdf import has_glyph, measure
 from invoices.typeset import Page, typeset
 
 Make = Callable[..., DocumentContent]
@@ -32,7 +33,7 @@ def table_under(blocks: tuple[Block, ...], heading: str) -> Table:
 
 
 def pages_of(content: DocumentContent) -> list[Page]:
-    return typeset(layout(content), page_setup(content), _measure, _has_glyph)
+    return typeset(layout(content), page_setup(content), measure, has_glyph)
 
 
 def test_an_invoice_opens_with_what_is_due_and_when(invoice: Make) -> None:
@@ -142,7 +143,7 @@ def test_no_text_leaves_the_page_or_reaches_into_the_footer(invoice: Make, count
             for mark in slab.marks:
                 if isinstance(mark, Text):
                     assert mark.x >= -0.01
-                    assert mark.x + _measure(mark.text, mark.style) <= page.width - 2 * page.left + 0.5
+                    assert mark.x + measure(mark.text, mark.style) <= page.width - 2 * page.left + 0.5
 
 
 def test_texts_of_a_table_row_do_not_run_into_each_other(invoice: Make, line: Callable[..., Any]) -> None:
@@ -164,8 +165,8 @@ def test_texts_of_a_table_row_do_not_run_into_each_other(invoice: Make, line: Ca
                     rows.setdefault(mark.y, []).append(mark)
             for marks in rows.values():
                 marks.sort(key=lambda mark: mark.x)
-                for left, right in zip(marks, marks[1:], strict=False):
-                    assert left.x + _measure(left.text, left.style) <= right.x + 0.5, (left.text, right.text)
+                for left, right in itertools.pairwise(marks):
+                    assert left.x + measure(left.text, left.style) <= right.x + 0.5, (left.text, right.text)
 
 
 def test_a_heading_never_stands_alone_at_the_foot_of_a_page(invoice: Make) -> None:

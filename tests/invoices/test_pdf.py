@@ -123,7 +123,7 @@ def test_a_character_outside_the_fonts_is_marked_and_named(statement: Make, vend
 def test_nothing_in_a_customers_name_is_markup_or_a_link(invoice: Make) -> None:
     name = '<b>Bold</b> &amp; <a href="https://example.com">x</a> \\(Tj) ET'
     pdf = render(invoice(language="en", customer=replace(invoice().customer, name_en=name)))
-    assert name in texts(pdf)[0]
+    assert "".join(name.split()) in "".join(texts(pdf)[0].split())
     reader = PdfReader(io.BytesIO(pdf))
     assert not any("/Annots" in page for page in reader.pages)
     assert "/OpenAction" not in reader.trailer["/Root"]  # type: ignore[operator]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ledger.accounts import AccountKey, UnknownAccountError, grant_asset, normal_balance, pack_asset
 from ledger.journal import (
     GENESIS,
+    MixedCustomersError,
     Posting,
     Transaction,
     UnbalancedError,
@@ -111,7 +112,10 @@ def test_what_a_lot_holds_is_positive_to_its_reader() -> None:
 
 def test_a_transfer_between_two_customers_belongs_to_neither() -> None:
     other = replace(LOT, customer="c-acme")
-    assert top_up(postings=(Posting(LOT, "debit", 5), Posting(other, "credit", 5))).customer == ""
+    legs = (Posting(LOT, "debit", 5), Posting(other, "credit", 5))
+    assert top_up(kind="transfer", postings=legs).customer == ""
+    with pytest.raises(MixedCustomersError, match="c-acme and u-north"):
+        top_up(postings=legs)
 
 
 def test_a_reversal_is_the_opposite_and_says_what_it_reverses() -> None:

@@ -180,6 +180,7 @@ def test_an_unknown_state_is_refused_by_name(state: str) -> None:
         ("never_started", {"State": "CANCELLED by 0", "Start": "None", "NodeList": "None assigned", "ElapsedRaw": "0"}),
         ("never_started", {"State": "CANCELLED", "End": str(START), "NodeList": "None assigned", "ElapsedRaw": "0"}),
         ("never_started", {"State": "CANCELLED", "NodeList": "None assigned"}),  # even with times and AllocTRES
+        ("never_started", {"State": "TIMEOUT", "Start": "0", "NodeList": "", "ElapsedRaw": "0"}),
         ("never_started", {"State": "DEADLINE", "Start": "Unknown", "NodeList": "", "ElapsedRaw": "0"}),
         ("never_started", {"State": "FAILED", "End": str(START), "NodeList": "", "ElapsedRaw": "0"}),
         ("never_started", {"JobID": "9_[8-20%4]", "State": "CANCELLED", "Start": "None", "ElapsedRaw": "0"}),

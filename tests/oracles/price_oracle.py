@@ -151,7 +151,7 @@ class PriceList:
         """Return the SKU of the first rule that fits; "" where it is included in what is charged otherwise."""
         for rule in self.rules:
             family = rule["resource"].endswith(":*") and use.resource.startswith(rule["resource"][:-1])
-            names = ((rule[name], getattr(use, name)) for name in ("cluster", "partition", "qos"))
+            names = ((rule.get(name, ANY), getattr(use, name)) for name in ("cluster", "partition", "qos"))
             if all(want in (ANY, got) for want, got in names) and (family or rule["resource"] == use.resource):
                 return "" if rule.get("included") else str(rule["sku"])
         return None

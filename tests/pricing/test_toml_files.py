@@ -58,6 +58,11 @@ def test_a_price_written_with_other_zeros_is_the_same_price(tmp_path: Path) -> N
     assert bodies[0] == bodies[1] == bodies[2]
 
 
+@pytest.mark.parametrize("price", ["999999999999999999", "0.123456789012345678", "123456789012345678.5"])
+def test_every_digit_of_a_price_is_kept(tmp_path: Path, price: str) -> None:
+    assert read(tmp_path, PRICE.format(price=price))[0][1].body["unit_price"] == price
+
+
 @pytest.mark.parametrize(
     ("price", "expected"),
     [

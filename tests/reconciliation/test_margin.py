@@ -46,6 +46,13 @@ def test_where_the_bill_agrees_it_is_the_cost() -> None:
     assert cost_by_cluster([within]) == {"cpu2": 4717 + 50}
 
 
+def test_nothing_is_let_pass_on_a_bill_in_dispute() -> None:
+    lines = (billed("1000.9", amount_minor=5053), billed(1500, "grp_b", line_id="L2"))
+    disputed = compare(frame(used(1000), used(1000, "grp_b")), *lines)
+
+    assert cost_by_cluster([disputed]) == {"cpu2": 9434}
+
+
 def test_without_a_bill_the_metered_usage_is_the_cost() -> None:
     result = match(frame(used(1000)), (contract(),), None, CLUSTERS, month=MONTH, currency="CNY")
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from metering.clusters import Cluster, CpusPerCore
-from reconciliation.match import MatchResult, by_item, match
+from reconciliation.match import MatchResult, UnexplainedError, by_item, match
 from reconciliation.metered import MatchKey, UncutSpanError
 
 from .samples import A800, CLUSTERS, CORE_HOUR, MONTH, billed, compare, contract, fixed_contract, frame, used
@@ -53,6 +53,12 @@ def test_a_small_charge_for_a_login_without_usage_is_not_within_tolerance() -> N
     ]
 
 
+def test_a_login_whose_jobs_all_ended_at_once_used_nothing() -> None:
+    result = compare(frame(used(1000), used(0, "grp_b")), billed(1000), billed(300, "grp_b", line_id="L2"))
+
+    assert kinds(result) == [("unknown_charge", 1500)]
+
+
 def test_an_item_that_is_not_in_the_contract_is_an_unknown_charge() -> None:
     fee = billed(1, item="service-fee", unit="piece", price="80", line_id="L2")
     result = compare(frame(used(1000)), billed(1000), fee)
@@ -72,6 +78,7 @@ def test_another_unit_than_the_contract_counts_leaves_the_usage_unbilled() -> No
     result = compare(frame(used(1000)), billed(16, unit="node-hour", price="3.2"))
 
     assert kinds(result) == [("unbilled_usage", -5000), ("unknown_charge", 5120)]
+    assert "contract CG-1 counts core-hours" in result.discrepancies[1].message_en
 
 
 def test_more_hours_than_metered_are_a_quantity_difference() -> None:
@@ -217,6 +224,13 @@ def test_spans_that_cross_midnight_of_the_supplier_are_refused() -> None:
         compare(frame(used(1000)), billed(1000), contracts=(contract(timezone="UTC"),))
 
 
+def test_spans_of_other_months_need_no_cut_for_this_one() -> None:
+    october = used(700, at=datetime(2026, 10, 9, 16, tzinfo=UTC))
+    midday = used(1000) | {"span_end": datetime(2026, 11, 10, tzinfo=UTC)}
+
+    assert compare(frame(october, midday), billed(1000), contracts=(contract(timezone="UTC"),)).agrees
+
+
 def test_the_price_of_the_queue_itself_goes_before_that_of_any_queue() -> None:
     terms = contract(CORE_HOUR, CORE_HOUR | {"partition": "fat", "unit_price": "0.075"})
     lines = (billed(1000), billed(100, queue="fat", price="0.075", line_id="L2"))
@@ -306,6 +320,14 @@ def test_a_monthly_amount_that_is_billed_is_compared() -> None:
     assert kinds(fixed_line(2_400_000, quantity=2)) == [("quantity", 1_200_000)]
 
 
+def test_rent_beside_payment_by_use_has_its_own_tolerance() -> None:
+    rent = fixed_contract(cluster="cpu2", valid_from="2025-01-01", tolerance_amount="0.00")
+    line = billed(1, "", "", item="fixed", unit="month", price="12000", amount_minor=1_200_050, line_id="L2")
+    result = compare(frame(used(1000)), billed("1000.9"), line, contracts=(contract(), rent))
+
+    assert kinds(result) == [("price", 50)]
+
+
 def test_a_fixed_contract_of_half_a_month_costs_half() -> None:
     terms = fixed_contract(valid_from="2026-11-16")
 
@@ -331,6 +353,13 @@ def test_the_view_by_cluster_and_item_adds_up_to_the_bill() -> None:
     assert row.metered_quantity == 1120
     assert row.billed_quantity == 1100
     assert (row.contract_minor, row.billed_minor, row.named_minor, row.discrepancies) == (5600, 5500, -100, 1)
+
+
+def test_a_cent_that_nothing_explains_stops_the_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciliation.match.differences", lambda _group: ())
+
+    with pytest.raises(UnexplainedError, match="500 minor units"):
+        compare(frame(used(1000)), billed(1100))
 
 
 def test_a_contract_for_a_cluster_that_is_not_described_is_refused() -> None:
