@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _summary(console: Console, run: MonthRun, account: BatchAccount, hours: list
     console.print(_table("Charges, CNY with tax", ("product", "amount"), [*products, total]))
     console.print(_table("Documents", ("kind", "number", "total CNY", "closing balance", "arrears"), _documents(run)))
     differences = [
-        (check.supplier.id, found.kind, f"{found.amount_minor / 100:,.2f}", found.message_en)
+        (check.supplier.id, found.kind, format_grouped(found.amount_minor, "CNY"), found.message_en)
         for check in run.reconciled.suppliers
         for found in check.result.discrepancies
     ]
@@ -123,7 +124,7 @@ def _documents(run: MonthRun) -> list[tuple[str, ...]]:
     return rows
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for n, column in enumerate(columns):
         figures = n > 0 and all(row[n].replace(",", "").replace(".", "").lstrip("-").isdecimal() for row in rows)

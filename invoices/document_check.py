@@ -62,8 +62,10 @@ def _wallet(wallet: Wallet | None) -> Iterator[str]:
         ("the wallet", wallet.opening_minor + receipts - out, wallet.closing_minor),
         ("arrears", arrears_in - wallet.arrears_settled_minor, wallet.arrears_closing_minor),
     ]
-    for row in (*wallet.lots, *wallet.grants):
-        balances.append((row.id, row.opening_minor + row.added_minor - row.drawn_minor, row.closing_minor))
+    balances += [
+        (row.id, row.opening_minor + row.added_minor - row.drawn_minor, row.closing_minor)
+        for row in (*wallet.lots, *wallet.grants)
+    ]
     for pack in wallet.packs:
         opening, bought, drawn, closing = (
             Fraction(Decimal(text)) for text in (pack.opening, pack.bought, pack.drawn, pack.closing)
@@ -72,5 +74,6 @@ def _wallet(wallet: Wallet | None) -> Iterator[str]:
     for name, found, stated in balances:
         if found != stated:
             yield f"{name} closes with {stated}, what moved comes to {found}"
-    if wallet.lots and sum(lot.closing_minor for lot in wallet.lots) != wallet.closing_minor:
-        yield f"the lots close with {sum(lot.closing_minor for lot in wallet.lots)}, the wallet with {wallet.closing_minor}"
+    in_lots = sum(lot.closing_minor for lot in wallet.lots)
+    if wallet.lots and in_lots != wallet.closing_minor:
+        yield f"the lots close with {in_lots}, the wallet with {wallet.closing_minor}"

@@ -272,3 +272,31 @@ def test_arrears_left_open_are_those_in_the_books_one_by_one(usage: list[DayChar
     books = accrue(CUSTOMER, drawdown, funded_by(means, [SIX_PERCENT])).movements
     left = {f"{owed.contract}|{owed.project}|{owed.month}": owed.amount_minor for owed in drawdown.left.arrears}
     assert left == {key.detail: amount for key, amount in books.items() if key.code == "assets:receivable:arrears"}
+
+
+@given(st.lists(charges(), max_size=20), all_means(), rate_lists, st.integers(1, 9_000))
+@settings(max_examples=80, deadline=None)
+def test_a_lots_books_follow_what_is_drawn_in_all_also_when_draws_come_back(
+    usage: list[DayCharge], means: Means, rates: list[Fraction], drawn_before: int
+) -> None:
+    funded = {
+        lot.source_id: receipt(
+            lot.source_id, lot.rest_minor + drawn_before, rate=rates[index % len(rates)], drawn_before=drawn_before
+        )
+        for index, lot in enumerate(means.lots)
+    }
+    given_before: Given = {
+        f"u-north|{contract}|core-hour|book|0|2026-10": [
+            ("lot", lot.source_id, drawn_before) for lot in means.lots if lot.contract == contract
+        ]
+        for contract in (CONTRACT, "HT-2")
+    }
+    drawdown = draw_down(usage, means, first=FIRST, last=LAST, drawn_before=given_before)
+    accrual = accrue(CUSTOMER, drawdown, Standing(funded, {}))
+    for lot_left in drawdown.left.lots:
+        before, after = funded[lot_left.source_id], accrual.standing.funded[lot_left.source_id]
+        assert after.gross_minor - after.drawn_before_minor == lot_left.rest_minor
+        tax = after.released_tax(after.drawn_before_minor) - before.released_tax(before.drawn_before_minor)
+        gross = after.drawn_before_minor - before.drawn_before_minor
+        assert of(accrual.movements, "liabilities:vat_pending", lot_left.source_id) == tax
+        assert of(accrual.movements, "liabilities:contract", lot_left.source_id) == gross - tax
