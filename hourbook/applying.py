@@ -10,6 +10,7 @@ from typing import Any
 from sqlmodel import Session
 
 from hourbook import facts
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from hourbook.facts import Changes
 from hourbook.receiving import post_purchases
@@ -57,9 +58,13 @@ def apply_files(home: Home, paths: Sequence[Path], *, dry_run: bool = False, per
     def work(session: Session) -> Applied:
         changes = facts.record(session, new, home.now(), source=source, person=person)
         catalog = Catalog.from_facts(facts.as_of(session))
-        return Applied(changes, post_purchases(session, catalog, home.now()))
+        applied = Applied(changes, post_purchases(session, catalog, home.now()))
+        crash_point("apply:before_commit")
+        return applied
 
-    return run_write(home.engine, work)
+    applied = run_write(home.engine, work)
+    crash_point("apply:after_commit")
+    return applied
 
 
 def _check_whole(

@@ -61,7 +61,7 @@ def close_month(home: Home, month: str, progress: Progress = lambda _step, _done
     crash_point("close:after_pin")
     progress("charge and issue", 0, 1)
     closed = run_write(home.engine, lambda session: _issue(home, session, month))
-    crash_point("close:after_issue")
+    crash_point("close:after_commit")
     progress("charge and issue", 1, 1)
     return closed
 
@@ -127,7 +127,7 @@ def _issue(home: Home, session: Session, month: str) -> Closed:
         if content.kind == "invoice" and content.total_minor:
             ledger.post(session, bill_confirmed(content), home.now())
     invoices.finish_close(session, month, home.now())
-    crash_point("close:before_issue")
+    crash_point("close:before_commit")
     return Closed(month, tuple(issued), repeated=False)
 
 

@@ -9,19 +9,26 @@ CRASH_VARIABLE = "HOURBOOK_CRASH_AT"
 
 # Before and after each commit of the main run; the tests kill at every one and fail if one is never reached.
 CRASH_POINTS = (
-    "seal:before_inbox_read",
-    "seal:before_lake_append",
-    "seal:after_lake_append",
+    "apply:before_commit",
+    "apply:after_commit",
+    "inbox:before_commit",
+    "inbox:after_commit",
+    "seal:before_lake",
+    "seal:after_lake",
+    "seal:before_commit",
     "seal:after_commit",
-    "rollup:before_file",
     "rollup:before_commit",
     "rollup:after_commit",
+    "receipt:before_commit",
+    "receipt:after_commit",
     "accrue:before_commit",
     "accrue:after_commit",
     "close:before_pin",
     "close:after_pin",
-    "close:before_issue",
-    "close:after_issue",
+    "close:before_commit",
+    "close:after_commit",
+    "bill:before_commit",
+    "bill:after_commit",
 )
 
 

@@ -57,6 +57,7 @@ TABLE_MODULES = (
     "hourbook.facts",
     "hourbook.keys",
     "hourbook.runs",
+    "hourbook.topups",
 )
 
 HOME = Table(

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from hourbook import facts
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from hourbook.refreshing import Progress, Refreshed, refresh
 from hourbook.settings import Home
@@ -100,9 +101,13 @@ def accept_payload(home: Home, payload: bytes, collected: Collected, *, kind: st
     digest = hashlib.sha256(payload).hexdigest()
 
     def work(session: Session) -> BatchReceipt:
-        return metering.accept(session, collected, origin, digest, home.now(), kind=kind)
+        receipt = metering.accept(session, collected, origin, digest, home.now(), kind=kind)
+        crash_point("inbox:before_commit")
+        return receipt
 
-    return run_write(home.engine, work)
+    receipt = run_write(home.engine, work)
+    crash_point("inbox:after_commit")
+    return receipt
 
 
 def _digests(home: Home) -> frozenset[str]:

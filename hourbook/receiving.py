@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from base.money import format_minor, included_tax
 from hourbook import facts
+from hourbook.crash import crash_point
 from hourbook.database import run_write
 from hourbook.settings import Home
 from ledger.accounts import AccountKey, grant_asset, pack_asset
@@ -89,9 +90,13 @@ def receive(home: Home, receipt: TopUp) -> bool:
     """Post a receipt in a transaction of its own; return False where it was there already."""
 
     def work(session: Session) -> bool:
-        return top_up(session, Catalog.from_facts(facts.as_of(session)), receipt, home.now())
+        new = top_up(session, Catalog.from_facts(facts.as_of(session)), receipt, home.now())
+        crash_point("receipt:before_commit")
+        return new
 
-    return run_write(home.engine, work)
+    new = run_write(home.engine, work)
+    crash_point("receipt:after_commit")
+    return new
 
 
 def post_purchases(session: Session, catalog: Catalog, now: datetime) -> int:

@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import polars as pl
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from metering import store
 from metering.lake import EventLake
@@ -78,8 +78,15 @@ def _roll_up_date(engine: Engine, lake: EventLake, plan: RollupPlan, number: int
     assert isinstance(recorded_seq, int)  # noqa: S101 - the date holds events
     file = f"{number}/{date}-{recorded_seq}.parquet"
     _write(roll_up(events, plan), _folder(lake) / file)
-    register = partial(store.register_partition, start_date=date, number=number, recorded_seq=recorded_seq, file=file)
+
+    def register(session: Session) -> str:
+        unneeded = store.register_partition(session, date, number, recorded_seq=recorded_seq, file=file)
+        session.flush()
+        crash_point("rollup:before_commit")
+        return unneeded
+
     unneeded = run_write(engine, register)
+    crash_point("rollup:after_commit")
     if unneeded:
         (_folder(lake) / unneeded).unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ import polars as pl
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from metering import store
 from metering.events import LAKE_SCHEMA
@@ -61,9 +62,12 @@ def seal(engine: Engine, lake: EventLake, now: datetime) -> Sealed:
             renew()
             rows = pl.concat([store.batch_events(batch) for batch in group])
             held_back += _move(engine, lake, rows, group[-1].batch_seq, now)
+            # A rival whose lease ran out may have brought only some of these there; the others still wait.
+            done = [batch for batch in group if batch.batch_seq <= lake.sealed_batch()]
             settled = settled_entries(engine, lake)
-            resolved += run_write(engine, partial(_finish, group=group, settled=settled, now=now))
-            batches, events = batches + len(group), events + rows.height
+            resolved += run_write(engine, partial(_finish, done=done, settled=settled, now=now))
+            crash_point("seal:after_commit")
+            batches, events = batches + len(done), events + sum(batch.events for batch in done)
     return Sealed(batches, events, held_back, resolved)
 
 
@@ -85,8 +89,10 @@ def _move(engine: Engine, lake: EventLake, rows: pl.DataFrame, last_batch: int, 
     accepted, held = hold_back(fresh, known_events(lake, fresh["key_hash"]))
     # Quarantine comes first: killed in between, the same decisions are made again and found recorded.
     opened = run_write(engine, lambda session: store.quarantine_held(session, held, now)) if held.height else 0
-    # False where a sealer whose lease ran out was first after all: its rows are the same, and they are there.
+    crash_point("seal:before_lake")
+    # It does nothing where a sealer whose lease ran out was first after all: the caller asks what is there.
     lake.append(accepted, last_batch)
+    crash_point("seal:after_lake")
     return opened
 
 
@@ -97,16 +103,16 @@ def known_events(lake: EventLake, key_hashes: pl.Series) -> pl.DataFrame:
     return lake.scan().filter(pl.col("key_hash").is_in(key_hashes.unique().implode())).collect()
 
 
-def _finish(
-    session: Session, *, group: Sequence[store.InboxBatchRow], settled: Mapping[str, str], now: datetime
-) -> int:
-    """Note that a group is in the lake, and resolve what it settled; return how many entries that were."""
-    store.mark_sealed(session, [batch.batch_seq for batch in group])
+def _finish(session: Session, *, done: Sequence[store.InboxBatchRow], settled: Mapping[str, str], now: datetime) -> int:
+    """Note that batches are in the lake, and resolve what it settled; return how many entries that were."""
+    store.mark_sealed(session, [batch.batch_seq for batch in done])
     entries = [store.quarantine_entry(session, entry_id) for entry_id in settled]
     still_open = [entry for entry in entries if entry.status == "open"]
     for entry in still_open:
         reason = "a readable row of the event is kept"
         store.close_entry(session, entry, "resolved", now, resolved_by=settled[entry.id], reason=reason)
+    session.flush()
+    crash_point("seal:before_commit")
     return len(still_open)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlmodel import Session
+
 from hourbook import facts
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from hourbook.settings import Home
 from pricing.catalog import Catalog
-from reconciliation.store import add_bill
+from reconciliation.store import AddedBill, add_bill
 from reconciliation.supplier_bill import BillFormatError, RejectedBillLine, load_bill
 
 BillFileError = BillFormatError
@@ -41,5 +44,12 @@ def import_bill(home: Home, file: Path, *, supplier: str, month: str) -> Importe
         raise LookupError(f"supplier {supplier!r} is unknown; known are {', '.join(sorted(known)) or 'none yet'}")
     currency = Catalog.from_facts(recorded).currency
     bill = load_bill(file.read_bytes(), supplier=supplier, month=month, currency=currency)
-    added = run_write(home.engine, lambda session: add_bill(session, bill, imported_at=home.now()))
+
+    def work(session: Session) -> AddedBill:
+        added = add_bill(session, bill, imported_at=home.now())
+        crash_point("bill:before_commit")
+        return added
+
+    added = run_write(home.engine, work)
+    crash_point("bill:after_commit")
     return ImportedBill(len(bill.lines), bill.rejected, added.version, added.added)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import polars as pl
@@ -22,18 +21,31 @@ EVENT_TYPE = "hourbook.usage.v1"
 MAX_EXACT = 2**53 - 1  # beyond it, a JSON number is not the same everywhere
 MAX_NAME_BYTES = 256
 
-_ENVELOPE = frozenset({"specversion", "id", "source", "type", "data"})
-# The rest of CloudEvents, and the documented extensions that do not change what is counted.
-_ENVELOPE_OPTIONAL = frozenset(
-    {"time", "subject", "datacontenttype", "dataschema", "traceparent", "tracestate", "partitionkey"}
-)
+
+class _Form(NamedTuple):
+    """Which keys an object must and may have."""
+
+    where: str
+    required: frozenset[str]
+    allowed: frozenset[str]
+
+
+def _form(where: str, required: Iterable[str], optional: Iterable[str]) -> _Form:
+    return _Form(where, frozenset(required), frozenset((*required, *optional)))
+
+
 _NAMES = ("cluster", "partition", "account", "user", "state")
 _OPTIONAL_NAMES = ("qos", "job", "project")
 _NUMBERS = ("revision", "suspended_seconds")
-_DATA = frozenset({*_NAMES, "start", "resources"})
-_DATA_OPTIONAL = frozenset({*_OPTIONAL_NAMES, *_NUMBERS, "end", "as_of"})
 _AMOUNTS = ("cpus", "nodes", "memory_bytes")
-_RESOURCES = frozenset({*_AMOUNTS, "cards", "counters"})
+_EVENT = _form(
+    "event",
+    ("specversion", "id", "source", "type", "data"),
+    # The rest of CloudEvents, and the documented extensions that do not change what is counted.
+    ("time", "subject", "datacontenttype", "dataschema", "traceparent", "tracestate", "partitionkey"),
+)
+_DATA = _form("data", (*_NAMES, "start", "resources"), (*_OPTIONAL_NAMES, *_NUMBERS, "end", "as_of"))
+_RESOURCES = _form("data.resources", (), (*_AMOUNTS, "cards", "counters"))
 
 Item = Mapping[str, Any]
 
@@ -46,8 +58,7 @@ class _RefusedError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True)
-class _Arrived:
+class _Arrived(NamedTuple):
     """One event as it arrived, and where."""
 
     line: int
@@ -135,34 +146,36 @@ def _rejected(event: _Arrived, code: str, message: str, month: str = "") -> Reje
 
 def _row(item: object) -> dict[str, object]:
     """Return an event's values as they stand, or refuse its form."""
-    envelope = _object(item, "event", _ENVELOPE, _ENVELOPE_OPTIONAL)
+    envelope = _object(item, _EVENT)
     _one_of(envelope, "specversion", "1.0", "unknown_version")
     _one_of(envelope, "type", EVENT_TYPE, "unknown_type")
-    data = _object(envelope["data"], "data", _DATA, _DATA_OPTIONAL)
-    resources = _object(data["resources"], "data.resources", frozenset(), _RESOURCES)
-    row: dict[str, object] = {name: _name(envelope, name, "") for name in ("source", "id")}
-    row |= {name: _name(data, name, "data.") for name in _NAMES}
-    row |= {name: _text(data.get(name, ""), f"data.{name}") for name in _OPTIONAL_NAMES}
-    row |= {name: _count(data.get(name, 0), f"data.{name}") for name in _NUMBERS}
-    row |= {name: _count(resources.get(name, 0), f"data.resources.{name}") for name in _AMOUNTS}
-    row["start"] = _text(data["start"], "data.start")
+    data = _object(envelope["data"], _DATA)
+    resources = _object(data["resources"], _RESOURCES)
+    row: dict[str, object] = {name: _name(envelope, name, "event") for name in ("source", "id")}
+    row |= {name: _name(data, name, "data") for name in _NAMES}
+    row |= {name: _text(data.get(name, ""), "data", name) for name in _OPTIONAL_NAMES}
+    row |= {name: _count(data.get(name, 0), "data", name) for name in _NUMBERS}
+    row |= {name: _count(resources.get(name, 0), "data.resources", name) for name in _AMOUNTS}
+    row["start"] = _text(data["start"], "data", "start")
     for name in ("end", "as_of"):
-        row[name] = None if data.get(name) is None else _text(data[name], f"data.{name}")
-    row["time"] = None if envelope.get("time") is None else _text(envelope["time"], "time")
+        row[name] = None if data.get(name) is None else _text(data[name], "data", name)
+    row["time"] = None if envelope.get("time") is None else _text(envelope["time"], "event", "time")
     row["cards"] = _listed(_cards(resources.get("cards", {})))
     row["counters"] = _listed(_counters(resources.get("counters", {})))
     row["evidence"] = orjson.dumps(_evidence(envelope, data)).decode()
     return row
 
 
-def _object(value: object, where: str, required: frozenset[str], optional: frozenset[str]) -> dict[str, Any]:
+def _object(value: object, form: _Form) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _RefusedError("wrong_type", f"{where} is no object")
-    if missing := sorted(required - value.keys()):
-        raise _RefusedError("missing_field", f"{where} has no {', '.join(missing)}")
-    if unknown := sorted(value.keys() - required - optional):
-        raise _RefusedError("unknown_key", f"{where} has unknown {', '.join(unknown)}; it might change what is meant")
-    return value
+        raise _RefusedError("wrong_type", f"{form.where} is no object")
+    keys = value.keys()
+    if form.required <= keys <= form.allowed:
+        return value
+    if missing := sorted(form.required - keys):
+        raise _RefusedError("missing_field", f"{form.where} has no {', '.join(missing)}")
+    unknown = ", ".join(sorted(keys - form.allowed))
+    raise _RefusedError("unknown_key", f"{form.where} has unknown {unknown}; it might change what is meant")
 
 
 def _one_of(envelope: Item, name: str, expected: str, code: str) -> None:
@@ -170,42 +183,43 @@ def _one_of(envelope: Item, name: str, expected: str, code: str) -> None:
         raise _RefusedError(code, f"{name} is {envelope[name]!r}; only {expected!r} is understood")
 
 
-def _text(value: object, where: str) -> str:
+def _text(value: object, where: str, name: str) -> str:
     if not isinstance(value, str):
-        raise _RefusedError("wrong_type", f"{where} is {value!r}, no text")
+        raise _RefusedError("wrong_type", f"{where}.{name} is {value!r}, no text")
     return value
 
 
 def _name(values: Item, name: str, where: str) -> str:
-    text = _text(values[name], f"{where}{name}")
+    text = _text(values[name], where, name)
     if not text or len(text.encode()) > MAX_NAME_BYTES or not text.isprintable():
-        raise _RefusedError("bad_name", f"{where}{name} is empty, too long or not printable: {text[:40]!r}")
+        raise _RefusedError("bad_name", f"{where}.{name} is empty, too long or not printable: {text[:40]!r}")
     return text
 
 
-def _count(value: object, where: str) -> int:
+def _count(value: object, where: str, name: str) -> int:
     if type(value) is not int:
-        raise _RefusedError("wrong_type", f"{where} is {value!r}, no whole number")
+        raise _RefusedError("wrong_type", f"{where}.{name} is {value!r}, no whole number")
     if not 0 <= value <= MAX_EXACT:
-        raise _RefusedError("number_range", f"{where} is {value}; it must lie between 0 and {MAX_EXACT}")
+        raise _RefusedError("number_range", f"{where}.{name} is {value}; it must lie between 0 and {MAX_EXACT}")
     return value
 
 
 def _cards(value: object) -> Iterable[tuple[str, int]]:
     """Yield thousandths of cards by model; finer parts of a card are refused, not rounded."""
+    where = "data.resources.cards"
     for model, number in _named(value, "cards"):
         if type(number) not in {int, float}:
-            raise _RefusedError("wrong_type", f"data.resources.cards.{model} is {number!r}, no number")
+            raise _RefusedError("wrong_type", f"{where}.{model} is {number!r}, no number")
         # The shortest decimal that reads as this number is what was written, up to 15 digits.
         whole, _, part = str(number).partition(".")
         if not whole.isdigit() or (part and not part.isdigit()) or len(part) > 3:  # noqa: PLR2004
-            raise _RefusedError("number_range", f"data.resources.cards.{model} is {number!r}, no plain thousandths")
-        yield model, _count(int(whole) * 1000 + int(part.ljust(3, "0")), f"data.resources.cards.{model}")
+            raise _RefusedError("number_range", f"{where}.{model} is {number!r}, no plain thousandths")
+        yield model, _count(int(whole) * 1000 + int(part.ljust(3, "0")), where, model)
 
 
 def _counters(value: object) -> Iterable[tuple[str, int]]:
     for name, number in _named(value, "counters"):
-        yield name, _count(number, f"data.resources.counters.{name}")
+        yield name, _count(number, "data.resources.counters", name)
 
 
 def _named(value: object, what: str) -> Iterable[tuple[str, object]]:

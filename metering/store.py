@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import orjson
@@ -18,6 +18,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from base.columns import BigInt, Bytes, Flag, Instant
 from base.frames import check_frame
+from base.period import month_days, month_of
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 from metering.plan import RollupPlan
 from metering.sealing import recorded
@@ -155,16 +156,8 @@ def accept(
     batch.repeated = _quarantine_rejected(session, batch, collected.rejected)
     session.flush()
     no_usage = {reason: rows for reason, rows in collected.no_usage.items() if rows}
-    return BatchReceipt(
-        batch_seq,
-        origin,
-        collected.rows,
-        events.height,
-        no_usage,
-        dict(codes),
-        batch.repeated,
-        tuple(collected.notes),
-    )
+    notes = tuple(collected.notes)
+    return BatchReceipt(batch_seq, origin, collected.rows, events.height, no_usage, dict(codes), batch.repeated, notes)
 
 
 def inbox_batches(session: Session) -> list[InboxBatchRow]:
@@ -233,12 +226,17 @@ def quarantine_held(session: Session, held: pl.DataFrame, now: datetime) -> int:
 def quarantine(
     session: Session, *, status: QuarantineStatus | None = None, month: str | None = None
 ) -> list[QuarantineRow]:
-    """Return quarantine entries, oldest first; of a month, with those of no known month, which could be of it."""
+    """Return quarantine entries, oldest first; with a month, those that could be of it.
+
+    These are entries of no known month, too, and of the month before: an entry knows its month in UTC, and in a zone
+    east of it the first hours of a month are still the month before.
+    """
     wanted = select(QuarantineRow).order_by(col(QuarantineRow.number))
     if status is not None:
         wanted = wanted.where(QuarantineRow.status == status)
     if month is not None:
-        wanted = wanted.where(col(QuarantineRow.month).in_(["", month]))
+        before = month_of(month_days(month)[0] - timedelta(days=1))
+        wanted = wanted.where(col(QuarantineRow.month).in_(["", before, month]))
     return list(session.exec(wanted))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from base.money import to_minor
 from reconciliation.contract import FIXED_UNIT, SupplierContract
@@ -27,12 +28,12 @@ class Group:
     unknown_because: tuple[str, str] | None = None  # (Chinese, English) why nothing on our side answers to the lines
     listed_price: Fraction | None = None  # of the item by contract, where nothing was metered
 
-    @property
+    @cached_property
     def metered(self) -> Fraction:
         """Units metered, exactly."""
         return sum((part.quantity for part in self.parts), start=Fraction(0))
 
-    @property
+    @cached_property
     def contract_minor(self) -> int:
         """What the metered units cost by contract: rounded once per price."""
         return sum(to_minor(part.quantity * part.unit_price, self.currency) for part in self.parts)
@@ -51,17 +52,17 @@ class Group:
             lines=tuple(lines),
         )
 
-    @property
+    @cached_property
     def allowed_quantity(self) -> Fraction:
         """The largest difference in units that the contract lets pass."""
         return Fraction(self.contract.tolerance_quantity) if self.contract else Fraction(0)
 
-    @property
+    @cached_property
     def allowed_minor(self) -> int:
         """The largest difference in money that the contract lets pass."""
         return to_minor(Fraction(self.contract.tolerance_amount), self.currency) if self.contract else 0
 
-    @property
+    @cached_property
     def largest_rest_minor(self) -> int:
         """What may be left unnamed: the tolerance for quantity and for price, and a cent of rounding per figure."""
         return 2 * self.allowed_minor + len(self.lines) + len(self.parts)

@@ -185,23 +185,46 @@ def test_only_the_anchor_shows_a_cut_tail(home: Home) -> None:
     assert finding.facts["found"] == "nothing"
 
 
-def test_only_the_anchor_shows_a_chain_that_was_forged_to_its_end(home: Home) -> None:
+def forge(home: Home, sequence: int) -> tuple[str, str]:
+    """Return statements that alter a transaction's narration and give it a link that fits the alteration."""
     with home.engine.connect() as connection:
-        row = dict(connection.exec_driver_sql("SELECT * FROM ledger_transaction WHERE sequence = 7").mappings().one())
+        select = "SELECT * FROM ledger_transaction WHERE sequence = ?"
+        row = dict(connection.exec_driver_sql(select, (sequence,)).mappings().one())
         legs = connection.exec_driver_sql(
             "SELECT code, a.customer, asset, detail, side, amount_minor FROM posting p "
-            "JOIN ledger_account a ON a.id = p.account_id WHERE sequence = 7 ORDER BY line"
+            "JOIN ledger_account a ON a.id = p.account_id WHERE sequence = ? ORDER BY line",
+            (sequence,),
         ).fetchall()
-    previous = row.pop("previous_hash")
-    del row["hash"], row["sequence"]
-    body = {**row, "narration": "forged", "postings": [list(leg) for leg in legs]}
-    forged = chain_hash(7, previous, canonical_json(body))
-    findings = tampered(
-        home,
-        f"UPDATE ledger_transaction SET narration = 'forged', hash = '{forged}' WHERE sequence = 7",  # noqa: S608
-        f"UPDATE ledger_head SET hash = '{forged}'",  # noqa: S608
+    sealed = {name: value for name, value in row.items() if name not in {"sequence", "previous_hash", "hash"}}
+    body = {**sealed, "narration": "forged", "postings": [list(leg) for leg in legs]}
+    link = chain_hash(sequence, row["previous_hash"], canonical_json(body))
+    return (
+        f"UPDATE ledger_transaction SET narration = 'forged', hash = '{link}' WHERE sequence = {sequence}",  # noqa: S608
+        f"UPDATE ledger_head SET hash = '{link}' WHERE sequence = {sequence}",  # noqa: S608
     )
+
+
+def test_only_the_anchor_shows_a_chain_that_was_forged_to_its_end(home: Home) -> None:
+    findings = tampered(home, *forge(home, 7))
     assert [finding.message for finding in findings] == ["the journal is not the one that was anchored"]
+
+
+def test_a_transaction_forged_in_the_middle_does_not_fit_the_next(home: Home) -> None:
+    (finding,) = tampered(home, *forge(home, 4))
+    assert (finding.message, finding.facts["transaction"]) == ("a transaction was altered", 5)
+
+
+def test_a_gap_in_the_journal_is_named(home: Home) -> None:
+    findings = tampered(
+        home, "DELETE FROM posting WHERE sequence IN (3, 4)", "DELETE FROM ledger_transaction WHERE sequence IN (3, 4)"
+    )
+    missing = Finding("I9", "transactions are missing from the journal", {"from": 3, "to": 4})
+    assert missing in findings
+
+
+def test_a_renumbered_line_is_found(home: Home) -> None:
+    (finding,) = tampered(home, "UPDATE posting SET line = 9 WHERE sequence = 7 AND line = 2")
+    assert finding == Finding("I9", "lines of a transaction are missing", {"transaction": 7})
 
 
 def test_an_older_copy_of_the_database_is_found(home: Home, tmp_path: Path) -> None:

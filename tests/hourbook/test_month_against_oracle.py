@@ -12,15 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from base.money import parse_amount
-from hourbook.applying import apply_files
+from hourbook.billing_run import Month, run_month
 from hourbook.closes import pins_of
-from hourbook.closing import close_month
-from hourbook.database import create_home, read_session, run_write
+from hourbook.database import create_home, read_session
 from hourbook.deriving import derive
-from hourbook.importing import catalog_of, import_slurm
 from hourbook.reading import Reading
-from hourbook.receiving import TopUp, top_up
-from hourbook.settings import Home
+from hourbook.receiving import TopUp
 from invoices import store as invoices
 from invoices.document import DocumentContent
 from invoices.month import CustomerMonth
@@ -55,23 +52,28 @@ def logs_of(cluster: str) -> list[Path]:
     return [*sorted((OPERATOR / cluster).glob("*/sacct.psv.gz")), OPERATOR / cluster / CLEAN]
 
 
-def fill(home: Home) -> None:
-    apply_files(home, [OPERATOR / "facts"])
-    for cluster in ("hpc1", "ai1", "cpu2"):
-        import_slurm(home, logs_of(cluster), cluster=cluster, zone=SHANGHAI)
-    catalog = catalog_of(home)
-    for row in read_csv(OPERATOR / "receipts.csv"):
-        minor, day = parse_amount(row["amount"], "CNY"), date.fromisoformat(row["received_on"])
-        receipt = TopUp(row["customer"], minor, row["reference"], day, row["contract"], row["project"])
-        run_write(home.engine, lambda session, one=receipt: top_up(session, catalog, one, home.now()))  # type: ignore[misc]
+def given_month() -> Month:
+    """What the demo runs on, but for the suppliers."""
+    receipts = [
+        TopUp(
+            row["customer"],
+            parse_amount(row["amount"], "CNY"),
+            row["reference"],
+            date.fromisoformat(row["received_on"]),
+            row["contract"],
+            row["project"],
+        )
+        for row in read_csv(OPERATOR / "receipts.csv")
+    ]
+    logs = [(cluster, logs_of(cluster)) for cluster in ("hpc1", "ai1", "cpu2")]
+    return Month(MONTH, [OPERATOR / "facts"], logs, receipts, supplier_bills=())
 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedMonth]:
     noon = datetime(2026, 12, 1, 10, tzinfo=SHANGHAI)
     home = create_home(tmp_path_factory.mktemp("operator"), noon)
-    fill(home)
-    documents = close_month(home, MONTH).documents
+    documents = run_month(home, given_month(), lambda _step, _done, _all: None).closed.documents
     with read_session(home.engine) as session:
         row = invoices.close_of(session, MONTH)
         assert row is not None

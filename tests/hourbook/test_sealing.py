@@ -322,6 +322,22 @@ def test_two_sealers_at_once_have_the_effect_of_one(site: Site) -> None:
     assert site.account().statuses["duplicate"] == 12
 
 
+def test_a_rival_that_sealed_only_some_of_the_batches_loses_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.accept({"id": "1:1"})
+    site.accept({"id": "2:1"})
+    append = EventLake.append
+
+    def rival_first(lake: EventLake, events: pl.DataFrame, batch_seq: int) -> bool:
+        monkeypatch.setattr(EventLake, "append", append)
+        assert append(lake, events.filter(pl.col("batch_seq") == 1), 1)
+        return False  # as where the rival's commit comes between reading and writing
+
+    monkeypatch.setattr(EventLake, "append", rival_first)
+    assert site.seal().batches == 2
+    assert site.cpu_seconds() == 200
+    assert site.account().rows == site.lake.scan().collect().height == 2
+
+
 def lease(site: Site, holder: str, *, seconds: int) -> None:
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     run_write(site.home.engine, partial(store.take_lease, name=sealing.LEASE, holder=holder, expires_at=until))

@@ -213,6 +213,43 @@ def test_usage_outside_every_contract_is_named(catalog_of: Build, shop_toml: str
     )
 
 
+def test_usage_stands_under_the_contract_of_its_project_else_the_one_for_the_rest(
+    catalog_of: Build, shop_toml: str
+) -> None:
+    catalog = catalog_of(f"""{shop_toml}
+[[contracts]]
+number = "HT-9"
+customer = "u-north"
+signed_on = 2026-01-05
+valid_from = 2026-11-03
+last_day = 2026-12-31
+billing = "prepaid"
+projects = ["astro"]
+""")
+    usage = assign(rollup(row(2, user="bob"), row(3, user="bob"), row(3)), catalog).usage
+    assert sorted(usage.select("project", "day", "contract").rows()) == [
+        ("astro", date(2026, 11, 2), "HT-1"),
+        ("astro", date(2026, 11, 3), "HT-9"),
+        ("condmat", date(2026, 11, 3), "HT-1"),
+    ]
+    for contract_row in usage.iter_rows(named=True):
+        looked_up = catalog.contract_on("u-north", contract_row["project"], contract_row["day"])
+        assert looked_up is not None
+        assert looked_up.number == contract_row["contract"]
+
+
+def test_a_price_of_the_contract_alone_is_a_price(catalog_of: Build, shop_toml: str) -> None:
+    own = '[[contracts.prices]]\nsku = "a100-hour"\neffective_from = 2026-11-03\nunit_price = 7\n'
+    catalog = catalog_of(shop_toml.replace("payment_days = 30\n", f"payment_days = 30\n{own}"))
+    rows = [row(day, account=who, resource="card:a100") for day in (2, 3) for who in ("acme_rd", "grp_condmat")]
+    found = assign(rollup(*rows), catalog)
+    assert found.usage.select("customer", "day").rows() == [("acme", date(2026, 11, 3))]
+    assert [(e.code, e.account, e.last_day.day) for e in found.exceptions] == [
+        ("unpriced", "acme_rd", 2),
+        ("unpriced", "grp_condmat", 3),
+    ]
+
+
 def test_included_resources_of_an_unassigned_account_do_not_repeat_the_question(shop: Catalog) -> None:
     rows = rollup(
         row(account="x"), row(account="x", resource="cpu"), row(account="x", resource="wall", jobs=3, quantity=60)

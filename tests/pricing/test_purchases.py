@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.catalog import Catalog, FactError
-from pricing.models import Lease
+from pricing.models import Lease, PriceChange
 from pricing.purchases import lease_line
 
 
@@ -60,6 +61,17 @@ def test_a_lease_line_states_units_tax_and_whose_cost_it_is() -> None:
         (1, "p", "ai1", 8, 800),
         (2, "p", "ai1", 8, 800),
     ]
+
+
+def test_a_lease_keeps_the_price_of_its_first_day_in_later_months() -> None:
+    catalog = leasing({"unit_price": 30})
+    dearer = PriceChange(sku="l", effective_from=date(2026, 11, 1), unit_price=Decimal(60))
+    changed = replace(catalog, prices={**catalog.prices, "later": dearer})
+    november = [
+        lease_line(lease(first, date(2026, 12, 31)), changed, "2026-11")
+        for first in (date(2026, 10, 31), date(2026, 11, 1))
+    ]
+    assert [line and line.amount_minor for line in november] == [3000, 6000]
 
 
 def test_a_lease_at_a_price_with_tiers_is_refused() -> None:

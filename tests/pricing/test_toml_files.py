@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pricing.kinds import KINDS
 from pricing.problems import Problem
-from pricing.toml_files import TableEntry, facts_of, located, read_tables
+from pricing.toml_files import TableEntry, body_of, facts_of, located, read_tables
 
 
 def read(folder: Path, text: str) -> tuple[list[TableEntry], list[Problem]]:
@@ -233,3 +234,8 @@ def test_the_whole_documented_configuration_can_be_read(tmp_path: Path) -> None:
     entries, problems = read(tmp_path, one_way.replace('"…"', '"placeholder"').replace('"HT-…"', '"HT-1"'))
     assert not problems, "\n".join(map(str, problems))
     assert {entry.table for entry in entries} == set(KINDS)
+    for entry in entries:
+        recorded = json.loads(json.dumps(entry.body))
+        assert body_of(KINDS[entry.table].model.model_validate(recorded)) == recorded, (
+            "applying it again changes nothing"
+        )

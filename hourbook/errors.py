@@ -1,0 +1,109 @@
+"""What each error means over HTTP: its status and code. The only place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from sqlalchemy.exc import OperationalError
+
+from hourbook.database import is_busy
+from hourbook.receiving import UnknownCustomerError
+from hourbook.sealing import SealerBusyError
+from hourbook.usage_report import UnknownFieldError
+from invoices.store import UnknownDocumentError
+
+RETRY_SECONDS = "5"
+
+
+class NotSignedInError(Exception):
+    """No key, or one that is unknown or revoked."""
+
+
+class NotAllowedError(Exception):
+    """The key is good, but its role may not do this."""
+
+
+class NotFoundError(Exception):
+    """There is nothing here for this caller: it does not exist, or it is another customer's."""
+
+
+class MalformedError(Exception):
+    """What was sent cannot be read at all."""
+
+
+class InvalidRequestError(Exception):
+    """What was sent can be read but not be done."""
+
+
+class TooLargeError(Exception):
+    """More was sent than is taken at once."""
+
+
+class WrongTypeError(Exception):
+    """The body is of a type that is not understood here."""
+
+
+class FormRefusedError(Exception):
+    """A form did not come from a page of ours, or from one that is too old."""
+
+
+class StillCountingError(Exception):
+    """New configuration or usage is being counted just now."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How an error is told to a caller."""
+
+    status: HTTPStatus
+    code: str
+    message: str = ""  # instead of the error's own, where that says too much
+    headers: Mapping[str, str] | None = None
+
+
+NOTHING_HERE = "there is nothing here for this key"
+
+MEANINGS: dict[type[Exception], Meaning] = {
+    NotSignedInError: Meaning(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        "send a valid key as `Authorization: Bearer hb_…`",
+        {"WWW-Authenticate": 'Bearer realm="hourbook"'},
+    ),
+    NotAllowedError: Meaning(HTTPStatus.FORBIDDEN, "forbidden"),
+    FormRefusedError: Meaning(HTTPStatus.FORBIDDEN, "form_refused"),
+    # One message for what does not exist and for what is another's, so that nobody can tell them apart.
+    NotFoundError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
+    UnknownCustomerError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
+    UnknownDocumentError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
+    MalformedError: Meaning(HTTPStatus.BAD_REQUEST, "malformed"),
+    InvalidRequestError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
+    UnknownFieldError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
+    TooLargeError: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
+    WrongTypeError: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+    StillCountingError: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "counting", headers={"Retry-After": RETRY_SECONDS}),
+    SealerBusyError: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "busy; try again in a few seconds", {"Retry-After": RETRY_SECONDS}
+    ),
+}
+
+BUSY = MEANINGS[SealerBusyError]
+# Whatever nobody expected says nothing about itself; the log has it.
+INTERNAL = Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it has been logged")
+
+
+def meaning_of(error: Exception) -> Meaning:
+    """Return what an error means over HTTP."""
+    if isinstance(error, OperationalError) and is_busy(error):
+        return BUSY
+    for kind in type(error).__mro__:
+        if kind in MEANINGS:
+            return MEANINGS[kind]
+    return INTERNAL
+
+
+def message_of(error: Exception) -> str:
+    """Return what a caller is told about an error."""
+    return meaning_of(error).message or str(error)

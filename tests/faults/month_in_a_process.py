@@ -1,0 +1,33 @@
+"""Run a small month of the sample operator in a process of its own, so that it can be killed: argument is the home."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from hourbook.billing_run import Month, run_month
+from hourbook.database import HomeError, create_home, open_home
+from hourbook.demo import CLOCK, sample_month
+from hourbook.settings import DATABASE_FILE
+
+
+def small_month() -> Month:
+    """The real log in three deliveries, one delivery of each generated one, every receipt and bill."""
+    whole = sample_month()
+    (real, dumps), *generated = whole.logs
+    few = [(real, [dumps[1], dumps[5], dumps[-1]]), *((cluster, files[:1]) for cluster, files in generated)]
+    return replace(whole, logs=few)
+
+
+def main(path: Path) -> None:
+    """Take the month up where the last process left it."""
+    try:
+        home = open_home(path) if (path / DATABASE_FILE).is_file() else create_home(path, CLOCK)
+    except HomeError:  # killed while the home was made, or another process made it first
+        home = open_home(path)
+    run_month(home, small_month(), lambda _step, _done, _all: None)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
