@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from base.period import month_days
 from hourbook.accruing import open_months, post_differences
+from hourbook.audit import anchor
 from hourbook.blockers import Blocker, blockers_of, earlier_open
 from hourbook.closes import closes_by_month, closing_pins, pins_of
 from hourbook.crash import crash_point
@@ -19,6 +20,7 @@ from hourbook.deriving import DerivedMonth, derive
 from hourbook.reading import Pins, Reading
 from hourbook.refreshing import Progress, current_pins, refresh
 from hourbook.settings import Home
+from hourbook.supplier_costs import accrue_supplier_costs
 from invoices import store as invoices
 from invoices.build import Printed, build_documents
 from invoices.document import DocumentContent
@@ -62,6 +64,7 @@ def close_month(home: Home, month: str, progress: Progress = lambda _step, _done
     progress("charge and issue", 0, 1)
     closed = run_write(home.engine, lambda session: _issue(home, session, month))
     crash_point("close:after_commit")
+    anchor(home)
     progress("charge and issue", 1, 1)
     return closed
 
@@ -119,8 +122,10 @@ def _issue(home: Home, session: Session, month: str) -> Closed:
     if row is None:
         raise RuntimeError(f"the close of {month} was never begun")
     pins = pins_of(row)
-    derived = derive(Reading(home, session, pins, closes_by_month(session)), [month])[month]
+    reading = Reading(home, session, pins, closes_by_month(session))
+    derived = derive(reading, [month])[month]
     post_differences(home, session, {month: derived}, pins)
+    accrue_supplier_costs(reading, month)
     contents = documents_of(session, derived, pins, issued_on=row.issued_on)
     issued = invoices.add_documents(session, contents, home.now())
     for content in issued:

@@ -106,6 +106,8 @@ def months_to_draft(home: Home) -> list[str]:
     """Return the months that are over in the billing zone, not closed, and were never drafted by the schedule."""
     with read_session(home.engine) as session:
         catalog = Catalog.from_facts(facts.as_of(session))
+        if catalog.operator is None:
+            return []  # nobody to issue documents yet
         this_month = month_of(home.today(catalog.zone()))
         closing = closing_pins(session)
         settled = {*closes_by_month(session), *done_periods(session, DRAFT), *([closing[0]] if closing else [])}

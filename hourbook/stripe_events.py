@@ -20,7 +20,7 @@ from hourbook.topups import (
     settle,
     waiting_intents,
 )
-from invoices.stripe_gateway import GatewayError, PaymentEvent, StripeGateway, reread_event
+from invoices.stripe_gateway import Checkout, GatewayError, PaymentEvent, StripeGateway, reread_event
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,7 @@ def handle_event(home: Home, gateway: StripeGateway, event: PaymentEvent) -> Set
     """Ask Stripe about what an event tells of, and record how it stands together with the event's end."""
     if event.kind not in ABOUT_PAYMENTS:
         return run_write(home.engine, lambda session: _finish(home, session, event, Settled("ignored")))
-    if event.session_id:
-        checkout = gateway.fetch_checkout(event.session_id)
-    else:
-        checkout = gateway.checkout_of_payment(event.payment_intent)
-    if checkout is None or not checkout.intent_id:
-        raise UnknownPaymentError(event)
+    checkout = _fetch(gateway, event)
 
     def work(session: Session) -> Settled:
         if session.get(CheckoutIntentRow, checkout.intent_id) is None:
@@ -98,6 +93,15 @@ def handle_event(home: Home, gateway: StripeGateway, event: PaymentEvent) -> Set
     settled = run_write(home.engine, work)
     crash_point("webhook:after_credit")
     return settled
+
+
+def _fetch(gateway: StripeGateway, event: PaymentEvent) -> Checkout:
+    if event.session_id:
+        return gateway.fetch_checkout(event.session_id)
+    found = gateway.checkout_of_payment(event.payment_intent)
+    if found is None:
+        raise UnknownPaymentError(event)
+    return found
 
 
 def _finish(home: Home, session: Session, event: PaymentEvent, settled: Settled) -> Settled:

@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 
 from hourbook.database import register_tables
 from hourbook.migrations.triggers import APPEND_ONLY, postgresql_triggers, sqlite_triggers
+from invoices import store as invoices
 
 revision = "0001"
 down_revision = None
@@ -27,6 +28,8 @@ def upgrade() -> None:
             sqlite = connection.dialect.name == "sqlite"
             for statement in sqlite_triggers(table, keys) if sqlite else postgresql_triggers(table):
                 op.execute(statement)
+    for statement in invoices.TRIGGERS[connection.dialect.name]:
+        op.execute(statement)
 
 
 def downgrade() -> None:

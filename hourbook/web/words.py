@@ -1,0 +1,164 @@
+"""The words of the pages in Chinese and English, and how figures are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from fractions import Fraction
+from typing import Literal
+
+from base.money import decimal_text, format_grouped
+
+Language = Literal["zh", "en"]
+LANGUAGES: Mapping[Language, str] = {"zh": "中文", "en": "English"}
+
+_SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "HKD": "HK$", "GBP": "£", "SGD": "S$", "JPY": "¥"}
+_HOUR_DIGITS = 2
+
+WORDS: dict[str, tuple[str, str]] = {
+    "skip": ("跳到正文", "Skip to content"),
+    "sign_in": ("登录", "Sign in"),
+    "sign_out": ("退出", "Sign out"),
+    "key": ("访问密钥", "Access key"),
+    "key_hint": ("由运营方发放，形如 hb_…；请勿发给他人。", "From your operator, as hb_…; share it with nobody."),
+    "login_lead": ("查看余额、用量与账单。", "Balance, usage and documents."),
+    "login_wrong": ("密钥无效或已停用，请核对后重试。", "This key is unknown or revoked. Check it and try again."),
+    "login_collector": ("此密钥仅用于上报用量，不能登录。", "This key only sends usage; it opens no pages."),
+    "customers": ("客户", "Customers"),
+    "documents": ("账单与对账单", "Invoices and statements"),
+    "available": ("可用额度", "Available"),
+    "prepaid": ("预付余额", "Prepaid"),
+    "arrears": ("欠费", "Arrears"),
+    "credit": ("信用额度", "Credit line"),
+    "credit_left": ("剩余信用额度", "Credit left"),
+    "credit_used": ("已用", "used"),
+    "of": ("共", "of"),
+    "burn": ("日均消费", "Used per day"),
+    "burn_hint": ("近 7 天平均", "average of the last 7 days"),
+    "days_left": ("预计可用", "Lasts for"),
+    "days": ("天", "days"),
+    "days_none": ("近 7 天无消费", "nothing used in the last 7 days"),
+    "days_hint": ("按近 7 天的用量推算", "at the rate of the last 7 days"),
+    "days_over": ("余额已用完", "nothing is left"),
+    "arrears_note": (
+        "有用量尚未结清；下一笔充值将首先结清欠费。",
+        "Some usage is not covered yet. The next top-up settles it first.",
+    ),
+    "low_note": ("按目前用量，余额即将用完。", "At the present rate the balance is nearly used up."),
+    "top_up": ("充值", "Top up"),
+    "amount": ("金额", "Amount"),
+    "usage": ("近 30 天用量", "Usage of the last 30 days"),
+    "charges": ("费用", "Charges"),
+    "core_hours": ("CPU 核时", "Core-hours"),
+    "card_hours": ("卡时", "Card-hours"),
+    "charges_hint": ("含税，资源包抵扣前", "tax included, before packs"),
+    "today": ("今天", "today"),
+    "no_usage": (
+        "近 30 天没有用量。作业开始运行后，这里会在几秒内更新。",
+        "No usage in the last 30 days. Once jobs run, it shows here within seconds.",
+    ),
+    "by_project": ("按项目", "By project"),
+    "project": ("项目", "Project"),
+    "no_project": ("未归入项目", "Without a project"),
+    "share": ("占比", "Share"),
+    "funding": ("经费、资源包与赠送", "Prepaid money, packs and grants"),
+    "source": ("来源", "Source"),
+    "kind": ("类型", "Kind"),
+    "received_on": ("生效日", "Since"),
+    "last_day": ("截止日", "Until"),
+    "no_end": ("长期有效", "no end"),
+    "rest": ("剩余", "Left"),
+    "initial": ("初始", "Of"),
+    "lot": ("充值", "Receipt"),
+    "pack": ("资源包", "Pack"),
+    "grant": ("赠送", "Grant"),
+    "no_funding": ("暂无充值、资源包或赠送。", "No receipts, packs or grants yet."),
+    "number": ("编号", "Number"),
+    "month": ("月份", "Month"),
+    "issued_on": ("出具日", "Issued"),
+    "due_on": ("付款期限", "Due"),
+    "total": ("合计", "Total"),
+    "status": ("状态", "Status"),
+    "invoice": ("账单", "Invoice"),
+    "statement": ("对账单", "Statement"),
+    "credit_note": ("红字账单", "Credit note"),
+    "paid": ("已付清", "paid"),
+    "open": ("待付", "open"),
+    "overdue": ("已逾期", "overdue"),
+    "settled": ("无需付款", "nothing to pay"),
+    "download": ("下载 PDF", "PDF"),
+    "no_documents": ("暂无账单。每月结账后在此出具。", "No documents yet. They appear here once a month is closed."),
+    "no_customers": ("尚无客户，请先用 hourbook apply 录入。", "No customers yet; record them with hourbook apply."),
+    "customer": ("客户", "Customer"),
+    "university": ("高校", "University"),
+    "institute": ("科研院所", "Institute"),
+    "company": ("企业", "Company"),
+    "person": ("个人", "Person"),
+    "contract": ("合同", "Contract"),
+    "core-hour": ("核时", "core-hours"),
+    "card-hour": ("卡时", "card-hours"),
+    "node-hour": ("节点时", "node-hours"),
+    "wall-hour": ("小时", "wall-hours"),
+    "piece": ("件", "pieces"),
+    "card-month": ("卡月", "card-months"),
+    "node-month": ("节点月", "node-months"),
+    "fixed_clock": ("演示数据，时钟固定于", "Demonstration; the clock stands at"),
+    "home": ("返回首页", "Back to the start"),
+    "error_not_found": ("找不到此页", "Nothing here"),
+    "error_not_found_text": (
+        "页面不存在，或您无权查看。",
+        "This page does not exist, or it is not yours to see.",
+    ),
+    "error_forbidden": ("无权访问", "Not for this key"),
+    "error_forbidden_text": ("您的密钥没有此权限。", "Your key may not do this."),
+    "error_form_refused": ("表单已过期", "This form is too old"),
+    "error_form_refused_text": ("请重新打开页面后再试。", "Open the page again and try once more."),
+    "error_counting": ("正在计算", "Counting"),
+    "error_counting_text": ("用量正在统计，页面将自动刷新。", "Usage is being counted; this page reloads by itself."),
+    "error_busy": ("系统繁忙", "Busy"),
+    "error_busy_text": ("请几秒后再试，页面将自动刷新。", "This page tries again in a few seconds."),
+    "error_internal": ("出错了", "Something went wrong"),
+    "error_internal_text": ("问题已记录，请稍后再试。", "It has been logged. Please try again later."),
+    "error_refused": ("无法处理", "This cannot be done"),
+    "error_refused_text": ("请检查请求后再试。", "Check what was asked for and try again."),
+}
+
+
+def word(key: str, language: Language) -> str:
+    """Return a word of the pages in a language."""
+    return WORDS[key][0 if language == "zh" else 1]
+
+
+def money(minor: int, currency: str) -> str:
+    """Write an amount for a reader: `−¥1,204.50`."""
+    text = f"{_SYMBOLS[currency]}{format_grouped(abs(minor), currency)}"
+    return f"−{text}" if minor < 0 else text
+
+
+def hours(value: Fraction | str) -> str:
+    """Write a quantity for a reader, with two decimals and thousands separated."""
+    text = decimal_text(Fraction(value), _HOUR_DIGITS)
+    whole, _, part = text.lstrip("-").partition(".")
+    return f"{'−' if text.startswith('-') else ''}{int(whole):,}.{part:0<{_HOUR_DIGITS}}"
+
+
+def quantity(value: Fraction | str) -> str:
+    """Write a quantity without zeros at the end."""
+    whole, dot, part = hours(value).partition(".")
+    part = part.rstrip("0")
+    return f"{whole}{dot}{part}" if part else whole
+
+
+def day(value: date, language: Language) -> str:
+    """Write a day within the year: `11月3日`, `3 Nov`."""
+    if language == "zh":
+        return f"{value.month}月{value.day}日"
+    return f"{value.day} {_MONTHS[value.month - 1]}"
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def named(name: str, name_en: str, language: Language) -> str:
+    """Return a name in a language, where there is one."""
+    return name_en if language == "en" and name_en else name
