@@ -24,14 +24,14 @@ demo: $(VENV)/run ## close a month of the sample operator; results in demo/
 	@$(BIN)/python -m hourbook.demo
 
 test: $(VENV)/dev ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/dev ## lint, types, import rules, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 serve: $(VENV)/run ## serve API and pages of ./hourbook-data on port 8000
 	@$(BIN)/hourbook --home $(HOME_DIR) serve --port 8000

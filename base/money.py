@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from math import lcm
 
 # ISO 4217 minor units of the currencies in use; others are refused rather than guessed.
 MINOR_DIGITS = {"CNY": 2, "USD": 2, "EUR": 2, "HKD": 2, "GBP": 2, "SGD": 2, "JPY": 0}
@@ -93,16 +94,37 @@ def largest_remainder(total: int, weights: Sequence[int | Fraction]) -> list[int
         if total:
             raise ValueError(f"nothing to split {total} over")
         return []
-    whole = sum(weights, start=Fraction(0))
+    # On integers alone: fractions are brought to one denominator first, which changes no proportion.
+    scale = lcm(*(weight.denominator for weight in weights))
+    sizes = [weight.numerator * (scale // weight.denominator) for weight in weights]
+    whole = sum(sizes)
     if whole == 0:
         return [total, *([0] * (len(weights) - 1))]
-    sign, size = (-1, -total) if total < 0 else (1, total)
-    shares = [size * Fraction(weight) / whole for weight in weights]
-    parts = [share.numerator // share.denominator for share in shares]
-    order = sorted(range(len(weights)), key=lambda i: (parts[i] - shares[i], i))
-    for i in order[: size - sum(parts)]:
-        parts[i] += 1
+    sign, amount = (-1, -total) if total < 0 else (1, total)
+    shares = [divmod(amount * size, whole) for size in sizes]
+    # A remainder has the sign of the whole, so its size tells how much was rounded down.
+    parts = _with_leftover(amount, [part for part, _ in shares], [abs(rest) for _, rest in shares])
     return [sign * part for part in parts]
+
+
+def split_tax(tax_minor: int, amounts: Sequence[int], rate: Fraction) -> list[int]:
+    """Split the tax of amounts of one rate over them: each gets its own exact tax rounded down, then the rest goes out.
+
+    Corrections make amounts of both signs that nearly cancel, and a proportion of what is left of them would be
+    absurd; so each part lies beside the amount's own tax. The parts add up to `tax_minor` exactly.
+    """
+    if all(amount >= 0 for amount in amounts) or all(amount <= 0 for amount in amounts):
+        return largest_remainder(tax_minor, [abs(amount) for amount in amounts])
+    exact = [amount * rate / (1 + rate) for amount in amounts]
+    parts = [share.numerator // share.denominator for share in exact]
+    return _with_leftover(tax_minor, parts, [share - part for share, part in zip(exact, parts, strict=True)])
+
+
+def _with_leftover(total: int, parts: Sequence[int], remainders: Sequence[int | Fraction]) -> list[int]:
+    """Hand out what parts lack to a total, evenly, and the last units to the largest remainders, earliest first."""
+    each, rest = divmod(total - sum(parts), len(parts))
+    favoured = set(sorted(range(len(parts)), key=lambda i: (-remainders[i], i))[:rest])
+    return [part + each + (i in favoured) for i, part in enumerate(parts)]
 
 
 def decimal_text(value: Fraction, digits: int) -> str:

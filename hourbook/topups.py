@@ -26,6 +26,7 @@ from invoices.stripe_gateway import (
     CheckoutRequest,
     GatewayBusyError,
     GatewayRefusedError,
+    GatewayUnknownError,
     KeyUsedError,
     PaymentEvent,
     StripeGateway,
@@ -236,6 +237,12 @@ def _ask(home: Home, gateway: StripeGateway, intent: CheckoutIntentRow, pages: P
             return gateway.create_checkout(request)
         except KeyUsedError:  # with other parameters: our own address changed in between
             pass
+        except GatewayUnknownError:
+            # What was made before the answer got lost is there; Stripe may repeat the same error for a day.
+            found = gateway.find_checkout(intent.id, intent.created_at)
+            if found is None:
+                raise
+            return found
     found = gateway.find_checkout(intent.id, intent.created_at)
     if found is None and home.clock() - intent.created_at < GIVEN_UP_AFTER:
         raise GatewayBusyError("the outcome of the first try is not known yet; ask again later")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
-from datetime import date
 
 from fastapi import Response
 from sqlmodel import Session
@@ -29,19 +28,13 @@ _drawing = threading.Lock()
 class Listed:
     """A document as it is listed, and what was paid of it."""
 
-    row: invoices.DocumentRow
     content: DocumentContent
     paid_minor: int
 
     @property
-    def due_on(self) -> date | None:
-        """Until when it is to be paid."""
-        return self.content.due_on
-
-    @property
     def open_minor(self) -> int:
         """What is not paid yet; a statement asks for nothing."""
-        return self.row.total_minor - self.paid_minor if self.row.kind == "invoice" else 0
+        return self.content.total_minor - self.paid_minor if self.content.kind == "invoice" else 0
 
 
 def whose(caller: Caller, wanted: str | None) -> str | None:
@@ -76,7 +69,7 @@ def visible_document(session: Session, caller: Caller, number: str) -> invoices.
 def listed(session: Session, row: invoices.DocumentRow) -> Listed:
     """Return a document with what was paid of it."""
     paid = sum(payment.amount_minor for payment in invoices.payments(session, row.number))
-    return Listed(row, invoices.content_of(row), paid)
+    return Listed(invoices.content_of(row), paid)
 
 
 def listed_documents(session: Session, *, month: str | None = None, customer: str | None = None) -> list[Listed]:

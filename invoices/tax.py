@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from base.money import included_tax, largest_remainder
+from base.money import included_tax, split_tax
 
 _RATE_DECIMALS = 6
 
@@ -47,26 +47,10 @@ def tax_groups(lines: Sequence[tuple[int, Fraction]]) -> TaxSplit:
         amounts = [lines[i][0] for i in members]
         gross = sum(amounts)
         tax = included_tax(gross, rate)
-        for i, part in zip(members, _split(tax, amounts, rate), strict=True):
+        for i, part in zip(members, split_tax(tax, amounts, rate), strict=True):
             line_tax[i] = part
         groups.append(RateGroup(rate, gross, tax))
     return TaxSplit(tuple(groups), tuple(line_tax))
-
-
-def _split(tax: int, amounts: Sequence[int], rate: Fraction) -> list[int]:
-    """Split a group's tax over its lines: each gets its exact tax rounded down, the rest goes by largest remainder.
-
-    Corrections make lines of both signs in one group, so each part is held between the two integers beside the
-    line's exact tax: no line's tax has the other sign than its amount.
-    """
-    if all(amount >= 0 for amount in amounts) or all(amount <= 0 for amount in amounts):
-        return largest_remainder(tax, [abs(amount) for amount in amounts])
-    exact = [amount * rate / (1 + rate) for amount in amounts]
-    parts = [share.numerator // share.denominator for share in exact]
-    order = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
-    for i in order[: tax - sum(parts)]:
-        parts[i] += 1
-    return parts
 
 
 def rate_text(rate: Fraction) -> str:

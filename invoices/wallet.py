@@ -60,7 +60,7 @@ def _grants(month: CustomerMonth, sources: Sequence[FundingSource], known: froze
 def _row(source: FundingSource, opening: int, closing: int, known: frozenset[str]) -> LotRow:
     there = source.id in known
     return LotRow(
-        id=source.id,
+        id=source.reference if source.kind == "lot" else source.id,
         opening_minor=opening if there else 0,
         added_minor=0 if there else opening,
         drawn_minor=opening - closing,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from base.money import included_tax, largest_remainder, round_half_away
+from base.money import included_tax, largest_remainder, round_half_away, split_tax
 from ledger.accounts import AccountKey, grant_asset, pack_asset
 from ledger.drawdown import DayCharge, Draw, Drawdown, Settlement, SourceKind
 
@@ -187,7 +187,7 @@ class _Books:
         for draw in part.draws:
             by_product[f"{draw.charge.sku}|{draw.charge.cluster}"] += draw.amount_minor
         keys = sorted(by_product)
-        taxes = largest_remainder(part.tax_minor, [by_product[key] for key in keys])
+        taxes = split_tax(part.tax_minor, [by_product[key] for key in keys], part.tax_rate)
         for key, tax in zip(keys, taxes, strict=True):
             self._move("income:usage", -(by_product[key] - tax), key)
 

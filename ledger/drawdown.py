@@ -14,14 +14,17 @@ SourceKind = Literal["pack", "grant", "lot", "credit", "arrears"]
 
 @dataclass(frozen=True, order=True)
 class DayCharge:
-    """What one line costs on one day for one project, user and cluster; gross, may be negative (a correction)."""
+    """What one line costs on one day for one project, user and cluster; gross, may be negative (a correction).
 
-    day: date  # when it is charged, which decides the order
-    usage_day: date  # when it was used, which decides what was valid
+    Its fields stand in the order in which a day's charges are drawn.
+    """
+
+    day: date  # when it is charged
     sku: str
     project: str
     user: str
     cluster: str
+    usage_day: date  # when it was used, which decides what was valid
     line_id: str
     contract: str
     amount_minor: int

@@ -26,6 +26,7 @@ from hourbook.errors import (
 from hourbook.serving import takes_payments
 from hourbook.settings import Home, Settings
 from hourbook.web import pages
+from hourbook.web.rendering import error_page
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _answer_invalid(request: Request, error: Exception) -> Response:
 
 def _refusal(request: Request, meaning: Meaning, message: str) -> Response:
     api = request.url.path.startswith("/v1/")
-    response = error_response(meaning, message) if api else pages.error_page(request, meaning, message)
+    response = error_response(meaning, message) if api else error_page(request, meaning)
     # What nobody expected is answered outside of the middleware.
     for name, value in request.app.state.safe_headers.items():
         response.headers.setdefault(name, value)

@@ -91,7 +91,7 @@ def get_pdf(number: DocumentNumber, caller: Reader, home: ServedHome, later: Bac
 
 def summary(document: Listed) -> dict[str, Any]:
     """Return a document as it is listed."""
-    row, content = document.row, document.content
+    content = document.content
     amounts = {
         "total": content.total_minor,
         "tax": content.tax_minor,
@@ -99,13 +99,13 @@ def summary(document: Listed) -> dict[str, Any]:
         "open": document.open_minor,
     }
     return {
-        "number": row.number,
-        "kind": row.kind,
-        "customer": row.customer,
+        "number": content.number,
+        "kind": content.kind,
+        "customer": content.customer.id,
         "name": content.customer.name,
-        "month": row.month,
-        "issued_on": row.issued_on,
-        "due_on": document.due_on,
+        "month": content.month,
+        "issued_on": content.issued_on,
+        "due_on": content.due_on,
         "currency": content.currency,
         **{name: format_minor(minor, content.currency) for name, minor in amounts.items()},
     }

@@ -16,6 +16,8 @@ APPEND_ONLY: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "posting": (("sequence", "line"), ("account_id", "account_version")),
     "funding_source": (("id",), ("customer", "kind", "reference")),
     "home": (("id",),),
+    "api_key": (("id",),),
+    "api_key_revocation": (("id",),),
     "apply_run": (("apply_seq",),),
     "fact": (("seq",),),
     "document": (("number",), ("customer", "month", "kind", "contracts")),

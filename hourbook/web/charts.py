@@ -10,7 +10,7 @@ from base.money import decimal_text
 
 HEIGHT = 100  # of the drawing; the page stretches it
 GAP = Fraction(28, 100)  # of a bar's room
-_STEPS = (1, 2, 5, 10)
+_TENTHS = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def bar_chart(values: Sequence[Fraction], titles: Sequence[str]) -> Chart:
 
 
 def round_above(value: Fraction) -> Fraction:
-    """Return the next 1, 2 or 5 with zeros that is not below the value; 1 for nothing."""
+    """Return the next round number that is not below the value: 1.2, 25, 400; 1 for nothing."""
     if value <= 0:
         return Fraction(1)
     size = Fraction(1)
@@ -63,7 +63,7 @@ def round_above(value: Fraction) -> Fraction:
         size *= 10
     while size > value:
         size /= 10
-    return next(size * step for step in _STEPS if size * step >= value)
+    return next(size * tenths / 10 for tenths in _TENTHS if size * tenths >= value * 10)
 
 
 def share(part: Fraction | int, whole: Fraction | int) -> str:

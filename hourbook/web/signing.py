@@ -60,6 +60,11 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
     )
 
 
+def end_cookie(request: Request, response: Response) -> None:
+    """Take the browser's token back."""
+    response.delete_cookie(cookie_name(request), secure=_over_tls(request), httponly=True, samesite="strict")
+
+
 def _over_tls(request: Request) -> bool:
     return settings_of(request).public_url.startswith("https://")
 

@@ -12,7 +12,7 @@ from base.money import decimal_text, format_grouped
 Language = Literal["zh", "en"]
 LANGUAGES: Mapping[Language, str] = {"zh": "中文", "en": "English"}
 
-_SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "HKD": "HK$", "GBP": "£", "SGD": "S$", "JPY": "¥"}
+SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "HKD": "HK$", "GBP": "£", "SGD": "S$", "JPY": "¥"}
 _HOUR_DIGITS = 2
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -131,7 +131,7 @@ def word(key: str, language: Language) -> str:
 
 def money(minor: int, currency: str) -> str:
     """Write an amount for a reader: `−¥1,204.50`."""
-    text = f"{_SYMBOLS[currency]}{format_grouped(abs(minor), currency)}"
+    text = f"{SYMBOLS[currency]}{format_grouped(abs(minor), currency)}"
     return f"−{text}" if minor < 0 else text
 
 
