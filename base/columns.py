@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Integer, LargeBinary, Text, literal
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +61,16 @@ class Flag(TypeDecorator[bool]):
     impl = Integer
     cache_ok = True
 
+    class Comparator(TypeDecorator.Comparator[bool]):
+        """Compares with 1 or 0: `IS true` and `= true` mean nothing to PostgreSQL where a flag is a number."""
+
+        def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:  # noqa: ANN401
+            """Hand yes or no over as the column keeps it."""
+            kept = [literal(value, Flag) if isinstance(value, bool) else value for value in other]
+            return super().operate(operators.eq if op is operators.is_ else op, *kept, **kwargs)
+
+    comparator_factory = Comparator
+
     def process_bind_param(self, value: bool | None, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002, FBT001
         """Turn yes or no into 1 or 0."""
         return None if value is None else int(value)
@@ -66,3 +78,14 @@ class Flag(TypeDecorator[bool]):
     def process_result_value(self, value: Any, dialect: Dialect) -> bool | None:  # noqa: ANN401, ARG002
         """Turn 1 or 0 into yes or no."""
         return None if value is None else bool(value)
+
+
+class ForeignText(TypeDecorator[str]):
+    """Text from outside, which may hold anything: NUL, which PostgreSQL's text cannot, is kept as its symbol."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002
+        """Turn NUL into its symbol; so it is found again, too."""
+        return None if value is None else value.replace("\0", "\N{SYMBOL FOR NULL}")

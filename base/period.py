@@ -51,6 +51,14 @@ def next_month_start(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
+def each_month(first: str, last: str) -> Iterator[str]:
+    """Yield the months from `first` to `last`, both included; none where the last lies before the first."""
+    day = month_days(first)[0]
+    while month_of(day) <= parse_month(last):
+        yield month_of(day)
+        day = next_month_start(day)
+
+
 def day_start(day: date, zone: ZoneInfo) -> datetime:
     """Return the instant, in UTC, at which a local day begins."""
     # fold=0 takes the earlier of two midnights where a zone turns its clock back over midnight.

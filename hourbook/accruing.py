@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 from sqlmodel import Session
 
-from base.period import month_days, month_of, next_month_start
+from base.period import each_month, month_days, month_of
 from hourbook import facts
 from hourbook.closes import closes_by_month, closing_pins
 from hourbook.crash import crash_point
@@ -52,10 +52,8 @@ def _accrue(home: Home, session: Session) -> Accrued:
     closed = closes_by_month(session)
     closing = closing_pins(session)
     months = open_months(home, session, closed)
-    # A month that is being closed is charged as of the numbers it pinned; later ones wait for it.
+    # While a month is being closed, all are charged as of the numbers that it pinned.
     pins = closing[1] if closing else current_pins(session)
-    if closing:
-        months = [closing[0]]
     if not months:
         return Accrued()
     derived = derive(Reading(home, session, pins, closed), months)
@@ -65,34 +63,73 @@ def _accrue(home: Home, session: Session) -> Accrued:
 def post_differences(home: Home, session: Session, derived: Mapping[str, DerivedMonth], pins: Pins) -> Accrued:
     """Post, per customer and month, what is charged now less what earlier accruals of that month posted."""
     due: dict[str, list[tuple[str, Movements]]] = defaultdict(list)
+    back: dict[str, list[tuple[str, Movements]]] = defaultdict(list)
     for month, one in derived.items():
-        for customer, difference in _differences(session, month, one).items():
-            due[customer].append((month, difference))
-    posted = 0
+        posted = _posted(session, month)
+        for customer in sorted({*one.customers, *posted}):
+            before = posted.get(customer, {})
+            back[customer].append((month, {key: -amount for key, amount in before.items()}))
+            if difference := _less(_charged(one, customer), before):
+                due[customer].append((month, difference))
+    transactions = 0
     for customer, changes in sorted(due.items()):
-        # What gives money back to a lot goes first, so that no lot is short for a moment only.
-        for month, difference in sorted(changes, key=lambda change: _taken_from_lots(change[1])):
-            number = _count(session, customer, month) + 1
-            ledger.post(session, _transaction(customer, month, number, difference, pins, home), home.now())
-            posted += 1
+        again = [(month, _charged(derived[month], customer)) for month in derived]
+        from_scratch = [*reversed(back[customer]), *again]
+        transactions += _post_changes(_Poster(home, session, customer, pins), changes, from_scratch)
     crash_point("accrue:before_commit")
-    return Accrued(tuple(derived), len(due), posted)
+    return Accrued(tuple(derived), len(due), transactions)
 
 
-def _differences(session: Session, month: str, derived: DerivedMonth) -> Mapping[str, Movements]:
-    moved = ledger.movements(session, kinds=("accrual",), periods=(month,))
-    differences: dict[str, dict[AccountKey, int]] = defaultdict(dict)
-    for customer, one in derived.customers.items():
-        differences[customer].update(one.accrual.movements)
-    for key, amount in moved.items():
-        own = differences[key.customer]
-        own[key] = own.get(key, 0) - amount
-    trimmed = {name: {key: amount for key, amount in own.items() if amount} for name, own in differences.items()}
-    return {name: own for name, own in trimmed.items() if own}
+def _posted(session: Session, month: str) -> Mapping[str, Movements]:
+    by_customer: dict[str, dict[AccountKey, int]] = defaultdict(dict)
+    for key, amount in ledger.movements(session, kinds=("accrual",), periods=(month,)).items():
+        by_customer[key.customer][key] = amount
+    return by_customer
 
 
-def _taken_from_lots(difference: Movements) -> int:
-    return sum(amount for key, amount in difference.items() if key.code == "liabilities:contract")
+def _charged(derived: DerivedMonth, customer: str) -> Movements:
+    month = derived.customers.get(customer)
+    return month.accrual.movements if month else {}
+
+
+def _less(now: Movements, before: Movements) -> Movements:
+    difference = {key: now.get(key, 0) - before.get(key, 0) for key in sorted({*now, *before})}
+    return {key: amount for key, amount in difference.items() if amount}
+
+
+@dataclass(frozen=True)
+class _Poster:
+    """Posts one customer's accruals."""
+
+    home: Home
+    session: Session
+    customer: str
+    pins: Pins
+
+    def post(self, changes: Sequence[tuple[str, Movements]]) -> int:
+        """Post what is not empty, each as the next accrual of its month; return how many."""
+        moving = [(month, moved) for month, moved in changes if any(moved.values())]
+        for month, moved in moving:
+            number = _count(self.session, self.customer, month) + 1
+            ledger.post(self.session, _transaction(self, month, number, moved), self.home.now())
+        return len(moving)
+
+
+def _post_changes(
+    poster: _Poster, changes: Sequence[tuple[str, Movements]], from_scratch: Sequence[tuple[str, Movements]]
+) -> int:
+    """Post a customer's differences in an order in which no lot, pack or grant is short on the way."""
+    try:
+        with poster.session.begin_nested():
+            # What gives money back to a lot goes first.
+            return poster.post(sorted(changes, key=lambda change: _taken(change[1])))
+    except ledger.InsufficientFundsError:
+        # Months exchange several lots: go back month by month to where they opened, and forward again.
+        return poster.post(from_scratch)
+
+
+def _taken(difference: Movements) -> int:
+    return sum(amount for key, amount in difference.items() if key.kind.has_floor)
 
 
 def _count(session: Session, customer: str, month: str) -> int:
@@ -101,30 +138,28 @@ def _count(session: Session, customer: str, month: str) -> int:
     return int(session.connection().execute(query).scalar_one())
 
 
-def _transaction(customer: str, month: str, number: int, difference: Movements, pins: Pins, home: Home) -> Transaction:
-    last = month_days(month)[1]
-    today = home.now().date()
+def _transaction(poster: _Poster, month: str, number: int, moved: Movements) -> Transaction:
+    last, today, pins = month_days(month)[1], poster.home.now().date(), poster.pins
     return transaction_from_movements(
         "accrual",
-        f"accrual:{customer}:{month}:{number}",
-        difference,
+        f"accrual:{poster.customer}:{month}:{number}",
+        moved,
         effective_on=min(last, today),
         narration=f"Usage of {month}, accrual {number}",
         metadata={"period": month, "recorded_seq": pins.recorded_seq, "config_seq": pins.config_seq},
     )
 
 
-def open_months(home: Home, session: Session, closed: Container[str]) -> list[str]:
-    """Return the months to charge, oldest first without a gap: from the first with usage or purchases to today's."""
+def open_months(home: Home, session: Session, closed: Collection[str]) -> list[str]:
+    """Return the months to charge, oldest first without a gap: from the first with usage or purchases to today's.
+
+    A month before a closed one is settled, even if it had nothing to close: what comes later for it is an adjustment.
+    """
     catalog = Catalog.from_facts(facts.as_of(session))
     if not catalog.customers:
         return []
     zone = ZoneInfo(catalog.zone_name)
     last = month_of(home.today(zone))
     starts = [first_month_of_usage(home, zone), month_of_first_purchase(catalog), last]
-    months, day = [], month_days(min(start for start in starts if start))[0]
-    while month_of(day) <= last:
-        if month_of(day) not in closed:
-            months.append(month_of(day))
-        day = next_month_start(day)
-    return months
+    settled = max(closed, default="")
+    return [month for month in each_month(min(start for start in starts if start), last) if month > settled]

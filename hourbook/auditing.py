@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, text
 
-from hourbook.audit import CHECKS, Check, Finding, anchor, read_anchors, verify
+from hourbook.audit import CHECKS, Check, Finding, anchor, check_anchors, read_anchors, verify
 from hourbook.settings import Home
+from hourbook.usage_audit import check_usage
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Audit:
 def audit(home: Home) -> Audit:
     """Run every check; where all hold, write down the end of the chain beside the database."""
     findings = verify(home.engine, anchors=read_anchors(home.path), further=DOCUMENT_CHECKS)
-    named = tuple((check.__doc__ or "").strip().splitlines()[0] for check in (*CHECKS, *DOCUMENT_CHECKS))
+    findings.extend(check_usage(home) if not findings else ())
+    checks = (*CHECKS, check_anchors, *DOCUMENT_CHECKS, check_usage)
+    named = tuple((check.__doc__ or "").strip().splitlines()[0] for check in checks)
     if findings:
         return Audit(tuple(findings), named, 0, "")
     end = anchor(home)

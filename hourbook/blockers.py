@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
-from base.period import month_period
+from base.period import month_of, month_period, next_month_start
 from hourbook.accruing import open_months
-from hourbook.closes import closes_by_month
 from hourbook.deriving import DerivedMonth
 from hourbook.reading import Reading
 from hourbook.settings import Home
 from metering import store as metering
 from pricing.assignment import assign
+from pricing.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,22 @@ class Blocker:
 
 
 def blockers_of(home: Home, session: Session, month: str, derived: DerivedMonth) -> Iterator[Blocker]:
-    """Yield everything that blocks the close of a month."""
-    yield from _not_over(home, month, derived)
-    for entry in metering.quarantine(session, status="open", month=month):
-        message = f"{entry.id}: {entry.message}"
-        yield Blocker(entry.code, message, f"hourbook quarantine show {entry.id}, then hourbook resolve {entry.id} …")
+    """Yield everything that blocks the close of a month: what is open in it, and what came late for months before."""
+    yield from _not_over(home, month, derived.catalog)
+    latest = _latest_utc_month(month, derived.catalog)
+    for entry in metering.quarantine(session, status="open"):
+        # An entry of no known month could be of this one.
+        if entry.month <= latest:
+            yield Blocker(entry.code, f"{entry.id}: {entry.message}", _deciding(entry.id))
     for exception in derived.assignment.exceptions:
-        if exception.month == month:
+        if exception.month <= month:
             yield Blocker(
                 exception.code, f"{exception.id}: {exception.message}", _resolving(exception.id, exception.code)
             )
+
+
+def _deciding(name: str) -> str:
+    return f"hourbook quarantine show {name}, then hourbook resolve {name} --write-off (or --dismiss) --reason TEXT"
 
 
 def _resolving(name: str, code: str) -> str:
@@ -46,18 +53,35 @@ def _resolving(name: str, code: str) -> str:
     return f"hourbook apply … with what is missing, or hourbook resolve {name} --write-off --reason TEXT"
 
 
-def _not_over(home: Home, month: str, derived: DerivedMonth) -> Iterator[Blocker]:
-    zones = {derived.catalog.zone_name, *derived.catalog.customer_zones.values()}
-    for name in sorted(zones):
-        if home.now() < month_period(month, ZoneInfo(name)).end:
+def _zones(catalog: Catalog) -> list[ZoneInfo]:
+    return [ZoneInfo(name) for name in sorted({catalog.zone_name, *catalog.customer_zones.values()})]
+
+
+def _not_over(home: Home, month: str, catalog: Catalog) -> Iterator[Blocker]:
+    for zone in _zones(catalog):
+        if home.now() < month_period(month, zone).end:
             yield Blocker(
-                "not_over", f"{month} is not over in {name} yet", "wait until it is, or hourbook close --dry-run"
+                "not_over", f"{month} is not over in {zone.key} yet", "wait until it is, or hourbook close --dry-run"
             )
 
 
-def earlier_open(home: Home, session: Session, month: str, reading: Reading) -> Iterator[Blocker]:
-    """Yield earlier months that still hold usage or purchases to charge."""
-    earlier = [one for one in open_months(home, session, closes_by_month(session)) if one < month]
+def _latest_utc_month(month: str, catalog: Catalog) -> str:
+    """Return the last month, as UTC reckons it, that this one reaches into: quarantine knows no other."""
+    ends = [month_period(month, zone).end - timedelta(seconds=1) for zone in _zones(catalog)]
+    return max(month_of(end.astimezone(UTC).date()) for end in ends)
+
+
+def earlier_months(home: Home, session: Session, month: str, reading: Reading) -> Iterator[Blocker]:
+    """Yield what stands before a month: earlier months with usage or purchases to charge, or a later one closed."""
+    settled = max(reading.closed, default="")
+    if month < settled:
+        following = month_of(next_month_start(month_period(settled, ZoneInfo("UTC")).start.date()))
+        yield Blocker(
+            "settled",
+            f"{settled} is closed, so {month} is settled; what comes late for it is charged with {following}",
+            f"hourbook close {following}",
+        )
+    earlier = [one for one in open_months(home, session, reading.closed) if one < month]
     if not earlier:
         return
     catalog = reading.catalog()

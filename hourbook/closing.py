@@ -12,7 +12,7 @@ from sqlmodel import Session
 from base.period import month_days
 from hourbook.accruing import open_months, post_differences
 from hourbook.audit import anchor
-from hourbook.blockers import Blocker, blockers_of, earlier_open
+from hourbook.blockers import Blocker, blockers_of, earlier_months
 from hourbook.closes import closes_by_month, closing_pins, pins_of
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
@@ -103,7 +103,7 @@ def _pin(home: Home, session: Session, month: str) -> None:
     pins, closed = current_pins(session), closes_by_month(session)
     reading = Reading(home, session, pins, closed)
     derived = derive(reading, [month])[month]
-    blockers = [*earlier_open(home, session, month, reading), *blockers_of(home, session, month, derived)]
+    blockers = [*earlier_months(home, session, month, reading), *blockers_of(home, session, month, derived)]
     if blockers:
         raise CloseRefusedError(month, blockers)
     invoices.start_close(session, month, asdict(pins), _today(home, derived.catalog), home.now())
@@ -123,10 +123,12 @@ def _issue(home: Home, session: Session, month: str) -> Closed:
         raise RuntimeError(f"the close of {month} was never begun")
     pins = pins_of(row)
     reading = Reading(home, session, pins, closes_by_month(session))
-    derived = derive(reading, [month])[month]
-    post_differences(home, session, {month: derived}, pins)
+    # Months that go on draw what this one leaves, so they are posted with it.
+    later = [one for one in open_months(home, session, reading.closed) if one > month]
+    derived = derive(reading, [month, *later])
+    post_differences(home, session, derived, pins)
     accrue_supplier_costs(reading, month)
-    contents = documents_of(session, derived, pins, issued_on=row.issued_on)
+    contents = documents_of(session, derived[month], pins, issued_on=row.issued_on)
     issued = invoices.add_documents(session, contents, home.now())
     for content in issued:
         if content.kind == "invoice" and content.total_minor:
@@ -164,11 +166,11 @@ def documents_of(
 
 
 def _known_before(session: Session, month: str) -> frozenset[str]:
-    """Return the lots, packs and grants that statements of the month before showed."""
-    first, _ = month_days(month)
+    """Return the lots, packs and grants that statements of the month closed before showed."""
     earlier = {m: pins for m, pins in closes_by_month(session).items() if m < month}
     if not earlier:
         return frozenset()
-    ledger_seq = earlier[max(earlier)].ledger_seq
-    sources = ledger.funding_sources(session, up_to_seq=ledger_seq)
-    return frozenset(source.id for source in sources if source.received_on < first)
+    before = max(earlier)
+    _, last = month_days(before)
+    sources = ledger.funding_sources(session, up_to_seq=earlier[before].ledger_seq)
+    return frozenset(source.id for source in sources if source.received_on <= last)

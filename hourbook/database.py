@@ -1,16 +1,15 @@
-"""The database: engine, sessions, schema. What is particular to SQLite stands here and in the migrations only."""
+"""The database: engine, sessions, schema. What one kind of database needs stands in `hourbook.engines`."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -23,8 +22,6 @@ from sqlalchemy import (
     Engine,
     Integer,
     Table,
-    create_engine,
-    event,
     insert,
     inspect,
     make_url,
@@ -34,16 +31,14 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, SQLModel
 
 from base.columns import Instant
+from hourbook.engines import postgresql, sqlite
+from hourbook.engines.safety import WRITES, DatabaseKind, DatabaseUnsafeError
 from hourbook.settings import Home, Settings
 
 Result = TypeVar("Result")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-MIN_SQLITE = (3, 37)  # the first with STRICT tables
-BUSY_TIMEOUT_MS = 10_000
-MIN_BUSY_TIMEOUT_MS = 5_000
-SYNCHRONOUS_FULL = 2
-POOL_SIZE = 16
+KINDS: Mapping[str, DatabaseKind] = {"sqlite": sqlite, "postgresql": postgresql}
 BUSY_ATTEMPTS = 5
 BUSY_PAUSE_SECONDS = 0.05
 
@@ -73,25 +68,23 @@ class HomeError(RuntimeError):
     """There is no home to work on, or one is already there; the message says what to do."""
 
 
-class DatabaseUnsafeError(RuntimeError):
-    """The database would not keep what it acknowledged, so Hourbook refuses to run on it."""
-
-
 def create_home(path: Path, clock: datetime | None = None, *, settings: Settings | None = None) -> Home:
     """Create a home with an empty database; `clock` fixes its time for ever (for demonstrations and tests)."""
     if clock is not None and clock.tzinfo is None:
         raise HomeError(f"the clock {clock} has no zone; write it as 2026-12-01T10:00:00+08:00")
     path.mkdir(parents=True, exist_ok=True)
-    home = Home(path, make_engine((settings or Settings()).url_of(path)), clock)
-    # Schema and home row in one transaction: whatever interrupts this leaves nothing, and it can be run again.
-    with write_session(home.engine) as session:
-        connection = session.connection()
-        if inspect(connection).has_table(HOME.name):
-            raise HomeError(f"{path} is a home already; use it, or name another folder")
-        command.upgrade(_alembic_config(connection), "head")
-        connection.execute(insert(HOME), {"id": 1, "created_at": home.now(), "fixed_clock": clock})
-    assert_safe(home.engine)
-    return home
+    with _let_go_if_refused(make_engine((settings or Settings()).url_of(path))) as engine:
+        home = Home(path, engine, clock)
+        _reach(engine, path)
+        # Schema and home row in one transaction: whatever interrupts this leaves nothing, and it can be run again.
+        with write_session(engine) as session:
+            connection = session.connection()
+            if inspect(connection).has_table(HOME.name):
+                raise HomeError(f"{path} is a home already; use it, or name another folder")
+            command.upgrade(_alembic_config(connection), "head")
+            connection.execute(insert(HOME), {"id": 1, "created_at": home.now(), "fixed_clock": clock})
+        assert_safe(engine)
+        return home
 
 
 def open_home(path: Path, *, settings: Settings | None = None) -> Home:
@@ -100,38 +93,29 @@ def open_home(path: Path, *, settings: Settings | None = None) -> Home:
     database = make_url(url).database
     if url.startswith("sqlite") and not (database and Path(database).is_file()):
         raise HomeError(f"{path} is no home of Hourbook; create one with: hourbook --home {path} init")
-    engine = make_engine(url)
-    assert_safe(engine)
-    with read_session(engine) as session:
-        connection = session.connection()
-        if not inspect(connection).has_table(HOME.name):
-            raise HomeError(f"{path} has no finished home; create it with: hourbook --home {path} init")
-        found = MigrationContext.configure(connection).get_current_revision()
-        wanted = ScriptDirectory.from_config(_alembic_config(connection)).get_current_head()
-        if found != wanted:
-            raise HomeError(f"{path} has schema {found}, this version of Hourbook needs {wanted}")
-        fixed_clock = connection.execute(select(HOME.c.fixed_clock)).scalar_one()
-    return Home(path, engine, fixed_clock)
+    with _let_go_if_refused(make_engine(url)) as engine:
+        _reach(engine, path)
+        with read_session(engine) as session:
+            connection = session.connection()
+            if not inspect(connection).has_table(HOME.name):
+                raise HomeError(f"{path} has no finished home; create it with: hourbook --home {path} init")
+            found = MigrationContext.configure(connection).get_current_revision()
+            wanted = ScriptDirectory.from_config(_alembic_config(connection)).get_current_head()
+            if found != wanted:
+                raise HomeError(f"{path} has schema {found}, this version of Hourbook needs {wanted}")
+            fixed_clock = connection.execute(select(HOME.c.fixed_clock)).scalar_one()
+        return Home(path, engine, fixed_clock)
 
 
 def make_engine(url: str) -> Engine:
-    """Make an engine whose sessions are safe on SQLite."""
-    if make_url(url).get_backend_name() != "sqlite":
-        raise DatabaseUnsafeError(f"only SQLite is supported so far, not {make_url(url).get_backend_name()}")
-    if sqlite3.sqlite_version_info < MIN_SQLITE:
-        raise DatabaseUnsafeError(f"SQLite {sqlite3.sqlite_version} is too old; STRICT tables need 3.37 or later")
-    # No isolation level: the driver's own transaction start loses updates, so `_begin` says BEGIN itself.
-    driver = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
-    engine = create_engine(url, connect_args=driver, pool_size=POOL_SIZE, max_overflow=-1)
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    return engine
+    """Make an engine whose sessions are safe, on SQLite or PostgreSQL."""
+    return _kind(make_url(url).get_backend_name()).make_engine(url)
 
 
 @contextmanager
 def write_session(engine: Engine) -> Iterator[Session]:
     """Open a session that may write: the only writer from its first moment; commits at the end, or undoes it all."""
-    with Session(engine.execution_options(hourbook_write=True)) as session, session.begin():
+    with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
         # Takes the write lock now: a session that first read and then wrote could act on what is no longer true.
         session.connection()
         yield session
@@ -160,48 +144,27 @@ def run_write(engine: Engine, work: Callable[[Session], Result]) -> Result:
 
 def is_busy(error: OperationalError) -> bool:
     """Tell whether the database was only busy: the one failure after which the same work may be tried again."""
-    code = getattr(error.orig, "sqlite_errorcode", 0)
-    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return any(kind.is_busy(error) for kind in KINDS.values())
 
 
 def assert_safe(engine: Engine) -> None:
     """Refuse to run on a database that could lose what it acknowledged, or keep what is no number."""
     with engine.connect() as connection:
-        pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in _WANTED}
-        wrong = [f"{name} is {pragmas[name]}" for name, wanted in _WANTED.items() if not wanted(pragmas[name])]
-        tables = connection.exec_driver_sql("PRAGMA table_list").mappings().all()
-        loose = [row["name"] for row in tables if row["schema"] == "main" and not row["strict"] and _is_ours(row)]
-    wrong += [f"table {name} is not STRICT" for name in loose]
+        wrong = _kind(engine.dialect.name).weaknesses(connection)
     if wrong:
         raise DatabaseUnsafeError(
-            f"{engine.url} is not safe for money: {', '.join(wrong)}; make the database with hourbook init"
+            f"{engine.url!r} is not safe for money: {', '.join(wrong)}; make the database with hourbook init"
         )
-
-
-_WANTED: dict[str, Callable[[Any], bool]] = {
-    "journal_mode": lambda value: value == "wal",
-    "synchronous": lambda value: value >= SYNCHRONOUS_FULL,
-    "foreign_keys": lambda value: value == 1,
-    "busy_timeout": lambda value: value >= MIN_BUSY_TIMEOUT_MS,
-    "recursive_triggers": lambda value: value == 1,
-}
 
 
 def damage(connection: Connection) -> Iterator[str]:
     """Say what is broken in the database itself: pages, indexes, constraints, references."""
-    for (message,) in connection.exec_driver_sql("PRAGMA integrity_check"):
-        if message != "ok":
-            yield f"the database is damaged: {message}"
-    for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        yield f"row {row} of {table} refers to a row of {parent} that is not there"
+    return _kind(connection.dialect.name).damage(connection)
 
 
 def missing_guards(connection: Connection, tables: Iterable[str]) -> list[str]:
     """Name the triggers that should protect append-only tables and do not."""
-    query = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%RAISE(ABORT%'"
-    present = {name for name, _ in connection.exec_driver_sql(query)}
-    wanted = [f"{table}_{guard}" for table in tables for guard in ("no_update", "no_delete", "no_replace")]
-    return [name for name in wanted if name not in present]
+    return _kind(connection.dialect.name).missing_guards(connection, tables)
 
 
 def register_tables() -> None:
@@ -213,9 +176,31 @@ def register_tables() -> None:
         table.dialect_options["sqlite"]["strict"] = True
 
 
-def _is_ours(row: Any) -> bool:  # noqa: ANN401 - a row of PRAGMA table_list
-    # Alembic makes its own table of one row; SQLite's are its business.
-    return row["type"] == "table" and row["name"] != "alembic_version" and not row["name"].startswith("sqlite_")
+@contextmanager
+def _let_go_if_refused(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def _reach(engine: Engine, path: Path) -> None:
+    try:
+        assert_safe(engine)
+    except OperationalError as error:
+        if is_busy(error):
+            raise
+        raise HomeError(
+            f"the database of {path}, {engine.url!r}, cannot be reached: {error.orig}; "
+            "start or create it, or correct HOURBOOK_DATABASE_URL"
+        ) from error
+
+
+def _kind(name: str) -> DatabaseKind:
+    if name not in KINDS:
+        raise DatabaseUnsafeError(f"{name} is not supported; Hourbook keeps its books in {' or '.join(KINDS)}")
+    return KINDS[name]
 
 
 def _alembic_config(connection: Connection) -> Config:
@@ -223,27 +208,3 @@ def _alembic_config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config
-
-
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    """Set up each new connection: durable commits, and triggers that REPLACE cannot get round."""
-    for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "recursive_triggers = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    """Start a transaction: as the only writer, or as a reader of one state of the database."""
-    if connection.get_execution_options().get("hourbook_write"):
-        connection.exec_driver_sql("PRAGMA query_only = OFF")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        connection.exec_driver_sql("BEGIN")
-        # The state is fixed by the first read, so that is made here.
-        connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").close()

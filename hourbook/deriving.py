@@ -10,13 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from fractions import Fraction
 from zoneinfo import ZoneInfo
 
-from base.money import round_half_away
 from base.period import month_days
+from hourbook.adjusting import Side, adjustments, pack_states, pack_use
 from hourbook.reading import Reading, Sources
-from invoices.month import CustomerMonth, Opening, derive_month, differences, draws_by_line, next_opening, pack_of
+from invoices.month import CustomerMonth, Opening, derive_month, draws_by_line, next_opening, sum_lines
 from ledger.drawdown import SourceKind
 from pricing.assignment import Assignment, assign
 from pricing.catalog import Catalog
@@ -39,17 +38,55 @@ class DerivedMonth:
     sources: Sources
 
 
+class _History:
+    """Closed months as they were charged, each derived once however often it is asked for."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._months: dict[str, DerivedMonth] = {}
+
+    def customers(self, month: str) -> Mapping[str, CustomerMonth]:
+        """Return what a close charged, as of the numbers it pinned."""
+        if month not in self._months:
+            self._months[month] = _derive(self._reading.as_charged(month), [month], self)[month]
+        return self._months[month].customers
+
+    def charged(self, month: str, closed: Iterable[str]) -> tuple[ChargeLine, ...]:
+        """Return what these closes charged for a month in all, its later adjustments included."""
+        lines = (
+            line
+            for close in sorted(closed)
+            if close >= month
+            for one in self.customers(close).values()
+            for line in (*one.lines, *one.adjustments)
+            if line.key.original_month == month
+        )
+        return sum_lines(lines)
+
+
 def derive(reading: Reading, months: Sequence[str]) -> dict[str, DerivedMonth]:
     """Derive consecutive open months, oldest first: what one leaves, the next opens with.
 
-    What later facts change in closed months is charged in the first of them.
+    What later facts change in settled months is charged in the first of them.
     """
+    return _derive(reading, months, _History(reading))
+
+
+def _derive(reading: Reading, months: Sequence[str], history: _History) -> dict[str, DerivedMonth]:
     catalog = reading.catalog()
-    assignment = assign(reading.usage(catalog, months[0], months[-1]), catalog)
+    late = reading.late_months(catalog)
+    assignment = assign(reading.usage(catalog, min([*late, *months]), months[-1]), catalog)
     sources = reading.sources()
     openings = reading.openings(catalog, sources, months[0])
-    adjusted: Lines = _adjustments(reading, catalog, openings)
-    given = _given(reading, adjusted)
+    adjusted = _by_customer(
+        adjustments(
+            reading,
+            Side(catalog, assignment),
+            _drawn(openings),
+            lambda month: history.charged(month, reading.closed),
+        )
+    )
+    given = _given(history, reading.closed, adjusted)
     derived = {}
     for month in months:
         packs = _pack_states(catalog, openings, adjusted)
@@ -71,8 +108,11 @@ def derive(reading: Reading, months: Sequence[str]) -> dict[str, DerivedMonth]:
     return derived
 
 
-def _flat(lines: Lines) -> list[ChargeLine]:
-    return [line for own in lines.values() for line in own]
+def _by_customer(lines: Iterable[ChargeLine]) -> Lines:
+    by_customer: dict[str, list[ChargeLine]] = defaultdict(list)
+    for line in lines:
+        by_customer[line.key.customer].append(line)
+    return by_customer
 
 
 def _through(reading: Reading, catalog: Catalog, month: str) -> date | None:
@@ -88,60 +128,12 @@ def _drawn(openings: Mapping[str, Opening]) -> dict[str, int]:
 
 def _pack_states(catalog: Catalog, openings: Mapping[str, Opening], adjusted: Lines) -> dict[str, PackState]:
     drawn = _drawn(openings)
-    for pack, quantity in _pack_use(_flat(adjusted)).items():
+    for pack, quantity in pack_use(line for own in adjusted.values() for line in own).items():
         drawn[pack] = drawn.get(pack, 0) + quantity
-    return _states(catalog, drawn)
+    return pack_states(catalog, drawn)
 
 
-def _states(catalog: Catalog, drawn: Mapping[str, int]) -> dict[str, PackState]:
-    states = {}
-    for name, pack in catalog.packs.items():
-        used = drawn.get(name, 0)
-        released = Fraction(catalog.minor(pack.price) * used, pack.quantity * catalog.scale(pack.sku))
-        states[name] = PackState(pack, used, round_half_away(released))
-    return states
-
-
-def _pack_use(lines: Iterable[ChargeLine]) -> dict[str, int]:
-    use: dict[str, int] = defaultdict(int)
-    for line in lines:
-        if pack := pack_of(line.key):
-            use[pack] += line.quantity
-    return use
-
-
-def _adjustments(reading: Reading, catalog: Catalog, openings: Mapping[str, Opening]) -> dict[str, list[ChargeLine]]:
-    """Return what facts recorded after the last close change in the closed months, by customer."""
-    changed: dict[str, list[ChargeLine]] = defaultdict(list)
-    if not reading.closed:
-        return changed
-    charged = reading.as_charged(max(reading.closed))
-    if (charged.pins.recorded_seq, charged.pins.config_seq) == (reading.pins.recorded_seq, reading.pins.config_seq):
-        return changed
-    before, drawn = charged.catalog(), _drawn(openings)
-    for month in sorted(reading.closed):
-        then = assign(charged.usage(before, month, month), before)
-        now = assign(reading.usage(catalog, month, month), catalog)
-        if charged.pins.config_seq == reading.pins.config_seq and then.usage.equals(now.usage):
-            continue
-        # A pack's rest today is what its late usage may still draw, so both sides start from all other use of it.
-        earlier = {
-            key.detail: amount
-            for key, amount in reading.accrued(m for m in reading.closed if m < month).items()
-            if key.code == "liabilities:pack"
-        }
-        use = _pack_use(_flat(rate_all(then.usage, before, month=month, packs=_states(before, earlier))))
-        others = {pack: quantity - use.get(pack, 0) for pack, quantity in drawn.items()}
-        was = _flat(rate_all(then.usage, before, month=month, packs=_states(before, others)))
-        is_now = _flat(rate_all(now.usage, catalog, month=month, packs=_states(catalog, others)))
-        for pack, quantity in _pack_use(is_now).items():
-            drawn[pack] = others.get(pack, 0) + quantity
-        for line in differences(is_now, was):
-            changed[line.key.customer].append(line)
-    return changed
-
-
-def _given(reading: Reading, adjusted: Lines) -> dict[str, Given]:
+def _given(history: _History, closed: Iterable[str], adjusted: Lines) -> dict[str, Given]:
     """Return, for lines that corrections make smaller, what they were drawn from when they were charged."""
     smaller = {
         (name, line.key.original_month)
@@ -152,8 +144,8 @@ def _given(reading: Reading, adjusted: Lines) -> dict[str, Given]:
     given: dict[str, Given] = defaultdict(lambda: defaultdict(list))
     if smaller:
         first = min(month for _, month in smaller)
-        for month in sorted(m for m in reading.closed if m >= first):
-            for name, one in derive(reading.as_charged(month), [month])[month].customers.items():
+        for month in sorted(m for m in closed if m >= first):
+            for name, one in history.customers(month).items():
                 for line, parts in draws_by_line(one).items():
                     given[name][line].extend(parts)
     return given

@@ -11,8 +11,17 @@ from sqlalchemy.exc import OperationalError
 from hourbook.database import is_busy
 from hourbook.receiving import UnknownCustomerError
 from hourbook.sealing import SealerBusyError
+from hourbook.stripe_events import UnknownPaymentError
+from hourbook.topups import PaymentMismatchError, TopUpConflictError, TopUpRefusedError
 from hourbook.usage_report import UnknownFieldError
 from invoices.store import UnknownDocumentError
+from invoices.stripe_gateway import (
+    GatewayBusyError,
+    GatewayRefusedError,
+    GatewayUnknownError,
+    KeyUsedError,
+    UntrustedEventError,
+)
 
 RETRY_SECONDS = "5"
 
@@ -86,6 +95,23 @@ MEANINGS: dict[type[Exception], Meaning] = {
     StillCountingError: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "counting", headers={"Retry-After": RETRY_SECONDS}),
     SealerBusyError: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "busy", "busy; try again in a few seconds", {"Retry-After": RETRY_SECONDS}
+    ),
+    TopUpRefusedError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "refused_top_up"),
+    TopUpConflictError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused"),
+    UntrustedEventError: Meaning(HTTPStatus.BAD_REQUEST, "untrusted"),
+    PaymentMismatchError: Meaning(HTTPStatus.BAD_REQUEST, "mismatch"),
+    # Never 200: the provider then keeps telling of a payment that nobody here could place.
+    UnknownPaymentError: Meaning(HTTPStatus.NOT_FOUND, "unknown_payment"),
+    GatewayBusyError: Meaning(
+        HTTPStatus.CONFLICT, "under_way", "under way; send it again with the same key", {"Retry-After": RETRY_SECONDS}
+    ),
+    KeyUsedError: Meaning(HTTPStatus.BAD_GATEWAY, "provider", "the payment provider refused the request"),
+    GatewayRefusedError: Meaning(HTTPStatus.BAD_GATEWAY, "provider", "the payment provider refused the request"),
+    GatewayUnknownError: Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "provider_unknown",
+        "the payment provider gave no clear answer; send it again with the same key",
+        {"Retry-After": RETRY_SECONDS},
     ),
 }
 

@@ -41,13 +41,15 @@ class Decision:
 
 
 def open_exceptions(home: Home, session: Session) -> Sequence[UsageException]:
-    """Return usage of the open months that cannot be charged as things stand."""
-    months = open_months(home, session, closes_by_month(session))
-    catalog = Catalog.from_facts(facts.as_of(session))
+    """Return usage that cannot be charged as things stand: of the open months, and what came late for settled ones."""
+    closed = closes_by_month(session)
+    months = open_months(home, session, closed)
     if not months:
         return ()
-    reading = Reading(home, session, current_pins(session), closes_by_month(session))
-    return assign(reading.usage(catalog, months[0], months[-1]), catalog).exceptions
+    reading = Reading(home, session, current_pins(session), closed)
+    catalog = reading.catalog()
+    first = min([*reading.late_months(catalog), *months])
+    return assign(reading.usage(catalog, first, months[-1]), catalog).exceptions
 
 
 def list_open(home: Home, *, every: bool = False) -> list[dict[str, Any]]:
@@ -86,11 +88,16 @@ def show_open(home: Home, entry: str) -> dict[str, Any]:
             "status": row.status,
             "month": row.month or "unknown: blocks every close until decided",
             "event": f"{row.source} {row.event_id}".strip(),
+            "file": _file_of(session, row.batch_seq),
             "line": row.line,
             "resolved by": row.resolved_by,
             "reason": row.reason,
             "as it arrived": row.raw.decode("utf-8", "backslashreplace"),
         }
+
+
+def _file_of(session: Session, batch_seq: int) -> str:
+    return next(batch.origin for batch in metering.inbox_batches(session) if batch.batch_seq == batch_seq)
 
 
 def _exception(home: Home, session: Session, entry: str) -> UsageException:
@@ -148,19 +155,3 @@ def _record(home: Home, session: Session, kind: str, fact: UsageMapping | WriteO
         raise ResolutionError("; ".join(str(problem) for problem in problems))
     source = f"resolve {decision.entry}: {decision.reason}"
     facts.record(session, {(kind, fact.fact_key): body}, home.now(), source=source)
-
-
-@dataclass(frozen=True)
-class Retried:
-    """What came of reading quarantined rows again."""
-
-    tried: int
-    resolved: int
-    left: int
-
-
-def retry_quarantine(home: Home) -> Retried:
-    """Read quarantined rows again, with the clusters as they are described now."""
-    with read_session(home.engine) as session:
-        left = len(metering.quarantine(session, status="open"))
-    return Retried(0, 0, left)

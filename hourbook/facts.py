@@ -8,18 +8,18 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, func, insert, select
+from sqlalchemy import Column, ForeignKey, Index, Table, Text, func, insert, select
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel
 
-from base.columns import Instant
+from base.columns import BigInt, Instant
 
 FactKey = tuple[str, str]  # kind and key: ("customers", "u-north-physics")
 
 APPLY_RUN = Table(
     "apply_run",
     SQLModel.metadata,
-    Column("apply_seq", Integer, primary_key=True, autoincrement=False),
+    Column("apply_seq", BigInt, primary_key=True, autoincrement=False),
     Column("recorded_at", Instant, nullable=False),
     Column("source", Text, nullable=False),
     Column("person", Text, nullable=False),
@@ -28,8 +28,8 @@ APPLY_RUN = Table(
 FACT = Table(
     "fact",
     SQLModel.metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("apply_seq", Integer, ForeignKey("apply_run.apply_seq"), nullable=False),
+    Column("seq", BigInt, primary_key=True, autoincrement=False),
+    Column("apply_seq", BigInt, ForeignKey("apply_run.apply_seq"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("body", Text, nullable=False),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+import polars as pl
 from sqlmodel import Session
 
 from hourbook import facts
@@ -20,7 +23,10 @@ from metering import store as metering
 from metering.cloud_events import read_events
 from metering.clusters import Cluster
 from metering.collectors.slurm import read_sacct
+from metering.collectors.slurm_layout import SacctFileError
 from metering.events import Collected
+from metering.identity import mark
+from metering.lake import EventLake
 from metering.store import BatchReceipt
 from pricing.catalog import Catalog
 
@@ -31,6 +37,8 @@ FORMAT_OF_SUFFIX: dict[str, Literal["json", "jsonl", "parquet"]] = {
     ".parquet": "parquet",
 }
 
+ORIGIN_PARTS = 2  # D1_early/sacct.psv.gz
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -38,7 +46,7 @@ class Imported:
 
     receipts: tuple[BatchReceipt, ...]
     refreshed: Refreshed
-    described: bool  # False: the cluster is not described yet and got defaults
+    undescribed: tuple[str, ...] = ()  # clusters that are not described yet and got defaults
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,18 @@ def import_slurm(
     A file that is imported again does no harm: all its rows are duplicates. `once` passes it over altogether.
     """
     known = catalog_of(home).clusters.get(log.cluster)
-    described = known or Cluster(name=log.cluster)
+    cluster = known or Cluster(name=log.cluster)
     # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
     known_files = _digests(home) if once else frozenset()
     collected = []
     for done, file in enumerate(files, start=1):
         payload = file.read_bytes()
         if hashlib.sha256(payload).hexdigest() not in known_files:
-            rows = read_sacct(payload, cluster=described, timezone=log.zone, columns=log.columns)
+            with _naming(file):
+                rows = read_sacct(payload, cluster=cluster, timezone=log.zone, columns=log.columns)
             collected.append((file, payload, rows))
         progress(f"read {log.cluster}", done, len(files))
-    return _accept_all(home, collected, "slurm", progress, described=known is not None)
+    return _accept_all(home, collected, "slurm", progress, undescribed=() if known else (log.cluster,))
 
 
 def import_events(
@@ -87,7 +96,43 @@ def import_events(
         form = FORMAT_OF_SUFFIX.get(file.suffix.lower(), "json")
         collected.append((file, payload, read_events(payload, format=form, now=home.now())))
         progress("read", done, len(files))
-    return _accept_all(home, collected, "cloud_events", progress, described=True)
+    seen = {name for _, _, rows in collected for name in rows.events["cluster"].unique()}
+    undescribed = tuple(sorted(seen - catalog_of(home).clusters.keys()))
+    return _accept_all(home, collected, "cloud_events", progress, undescribed=undescribed)
+
+
+def origin_of(file: Path) -> str:
+    """Name a file so that equal names in several folders can be told apart: by the last parts of where it lies."""
+    return "/".join(file.resolve().parts[-ORIGIN_PARTS:]).lstrip("/")
+
+
+def row_counts(home: Home, receipts: Sequence[BatchReceipt]) -> list[dict[str, str | int]]:
+    """Return what became of the rows of files just imported; in each, `rows` is the sum of all that follows it."""
+    statuses = _statuses(EventLake(home.lake), [receipt.batch_seq for receipt in receipts])
+    return [_row_count(receipt, statuses.get(receipt.batch_seq, {})) for receipt in receipts]
+
+
+def _row_count(receipt: BatchReceipt, statuses: Mapping[str, int]) -> dict[str, str | int]:
+    no_usage, refused = sum(receipt.no_usage.values()), sum(receipt.quarantined.values())
+    # An event that contradicts what is known never came into the lake: the sealer put it into quarantine.
+    held_back = receipt.events - sum(statuses.values())
+    counts: dict[str, str | int] = {"file": receipt.origin, "rows": receipt.rows}
+    counts |= {status: statuses.get(status, 0) for status in ("kept", "duplicate", "superseded")}
+    # Rows of one revision with other facts: a rule of the facts decides which counts, and these are listed.
+    counts["conflicting"] = sum(statuses.get(status, 0) for status in ("conflict", "conflicting_final"))
+    return {**counts, "no_usage": no_usage, "quarantined": refused + held_back}
+
+
+def _statuses(lake: EventLake, batches: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Return how many events of each batch have each status, judged by all that the lake holds now."""
+    mine = pl.col("batch_seq").is_in(batches)
+    counts: dict[int, dict[str, int]] = defaultdict(dict)
+    touched = lake.scan().filter(mine).select(pl.col("start_date").unique()).collect()["start_date"]
+    for date in touched:  # an event never changes its start, so one date at a time is the whole truth
+        marked = mark(lake.scan([date]).collect()).filter(mine)
+        for batch, status, rows in marked.group_by("batch_seq", "status").len().iter_rows():
+            counts[batch][status] = counts[batch].get(status, 0) + rows
+    return counts
 
 
 def catalog_of(home: Home) -> Catalog:
@@ -96,12 +141,19 @@ def catalog_of(home: Home) -> Catalog:
         return Catalog.from_facts(facts.as_of(session))
 
 
+def accept_in(
+    session: Session, home: Home, payload: bytes, collected: Collected, *, kind: str, origin: str
+) -> BatchReceipt:
+    """Record what was collected from a payload, for the caller to commit."""
+    digest = hashlib.sha256(payload).hexdigest()
+    return metering.accept(session, collected, origin, digest, home.now(), kind=kind)
+
+
 def accept_payload(home: Home, payload: bytes, collected: Collected, *, kind: str, origin: str) -> BatchReceipt:
     """Record what was collected from a payload; it is on disk when this returns."""
-    digest = hashlib.sha256(payload).hexdigest()
 
     def work(session: Session) -> BatchReceipt:
-        receipt = metering.accept(session, collected, origin, digest, home.now(), kind=kind)
+        receipt = accept_in(session, home, payload, collected, kind=kind, origin=origin)
         crash_point("inbox:before_commit")
         return receipt
 
@@ -121,7 +173,18 @@ def _accept_all(
     kind: str,
     progress: Progress,
     *,
-    described: bool,
+    undescribed: tuple[str, ...],
 ) -> Imported:
-    receipts = [accept_payload(home, payload, rows, kind=kind, origin=file.name) for file, payload, rows in collected]
-    return Imported(tuple(receipts), refresh(home, progress), described)
+    receipts = [
+        accept_payload(home, payload, rows, kind=kind, origin=origin_of(file)) for file, payload, rows in collected
+    ]
+    return Imported(tuple(receipts), refresh(home, progress), undescribed)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Let the refusal of a file say which one it is."""
+    try:
+        yield
+    except SacctFileError as error:
+        raise SacctFileError(f"{file}: {error}") from error

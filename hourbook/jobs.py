@@ -25,6 +25,7 @@ from hourbook.closes import closes_by_month, closing_pins
 from hourbook.closing import draft_month
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
+from hourbook.refreshing import refresh
 from hourbook.runs import claim, done_periods
 from hourbook.settings import Home, Settings
 from hourbook.stripe_events import catch_up
@@ -92,6 +93,7 @@ def chargeable_state(home: Home) -> ChargeableState:
 
 def draft_finished_months(home: Home) -> list[str]:
     """Draft every month that is over and was not drafted yet, oldest first; return those drafted here."""
+    refresh(home)  # usage that waits may be the first of its month
     drafted = []
     for month in months_to_draft(home):
         contents, _ = draft_month(home, month)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import polars as pl
 from sqlmodel import Session
 
-from base.period import day_start, month_days, next_month_start
+from base.period import day_start, each_month, month_days, month_of, next_month_start
 from hourbook import facts
 from hourbook.rollups import Window, read_rollup
 from hourbook.settings import Home
@@ -66,6 +66,22 @@ class Reading:
         window = Window(begin, end, self.pins.recorded_seq)
         return read_rollup(self.session, EventLake(self.home.lake), plan, window)
 
+    def late_months(self, catalog: Catalog) -> list[str]:
+        """Return the settled months that facts recorded after the last close may change, oldest first."""
+        if not self.closed:
+            return []
+        last = max(self.closed)
+        pins = self.closed[last]
+        heads = EventLake(self.home.lake).partitions()
+        days: list[date] = []
+        if pins.config_seq == self.pins.config_seq:
+            heads = heads.filter(pl.col("recorded_seq") > pins.recorded_seq)
+        else:
+            days = purchase_days(catalog)
+        # A UTC date may begin on the local day before.
+        days += [date.fromisoformat(text) - timedelta(days=1) for text in heads["start_date"]]
+        return list(each_month(month_of(min(days)), last)) if days else []
+
     def sources(self) -> dict[str, list[FundingSource]]:
         """Return lots, packs and grants by customer."""
         by_customer: dict[str, list[FundingSource]] = defaultdict(list)
@@ -106,3 +122,9 @@ class Reading:
                     CreditTerms(number, contract.valid_from, contract.last_day, limit, paid_so_far)
                 )
         return terms
+
+
+def purchase_days(catalog: Catalog) -> list[date]:
+    """Return the days on which leases begin and one-off charges fall."""
+    leases = [lease.valid_from for lease in catalog.leases.values()]
+    return leases + [charge.on for charge in catalog.one_offs.values()]

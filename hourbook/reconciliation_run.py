@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import polars as pl
 from sqlmodel import Session
 
-from base.period import month_days
+from base.period import month_days, month_period
 from hourbook import facts
 from hourbook.reading import Reading
 from ledger import store as ledger
@@ -21,8 +21,6 @@ from reconciliation.margin import ClusterHours, MarginRow, cost_by_cluster, marg
 from reconciliation.match import MatchResult, match
 from reconciliation.metered import METERED_SCHEMA
 from reconciliation.store import StoredBill, current_bill
-
-_ANY_ZONE = timedelta(hours=16)  # more than any zone is away from UTC
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ def reconcile_month(reading: Reading, month: str, only: str | None = None) -> Re
     if only is not None and only not in {supplier.id for supplier in suppliers}:
         known = ", ".join(supplier.id for supplier in suppliers) or "none yet"
         raise LookupError(f"supplier {only!r} is unknown; known are {known}")
-    metered = _metered(reading, month)
+    zones = {catalog.zone_name, *(contract.timezone for contract in contracts)}
+    metered = _metered(reading, month, [ZoneInfo(zone) for zone in zones if zone])
     checks = tuple(_check(reading.session, supplier, contracts, metered, catalog, month) for supplier in suppliers)
     margin = margin_rows(
         _revenue(reading.session, month),
@@ -65,12 +64,12 @@ def reconcile_month(reading: Reading, month: str, only: str | None = None) -> Re
     return Reconciled(month, catalog.currency, shown, margin)
 
 
-def _metered(reading: Reading, month: str) -> pl.DataFrame:
-    """Return the rollup of the month in whatever zone, with a day to spare on both sides."""
-    first, last = month_days(month)
-    begin = datetime(first.year, first.month, first.day, tzinfo=UTC) - timedelta(days=1)
-    end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=2)
-    return reading.usage_between(begin, end).select(list(METERED_SCHEMA))
+def _metered(reading: Reading, month: str, zones: Sequence[ZoneInfo]) -> pl.DataFrame:
+    """Return the rollup of the month in every zone that a supplier contract, or we, reckon it in."""
+    periods = [month_period(month, zone) for zone in zones]
+    # Usage is cut at the days of these zones and nowhere else, so the window must begin and end with one of them.
+    rows = reading.usage_between(min(period.start for period in periods), max(period.end for period in periods))
+    return rows.select(list(METERED_SCHEMA))
 
 
 def _check(

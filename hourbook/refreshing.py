@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from base.period import local_day, month_of
 from hourbook import facts
 from hourbook.database import read_session
-from hourbook.reading import Pins
+from hourbook.reading import Pins, purchase_days
 from hourbook.rollups import roll_up_dirty
 from hourbook.sealing import Sealed, seal
 from hourbook.settings import Home
@@ -82,7 +82,6 @@ def first_month_of_usage(home: Home, zone: ZoneInfo) -> str | None:
 
 
 def month_of_first_purchase(catalog: Catalog) -> str | None:
-    """Return the month in which the first lease, one-off charge, pack or grant begins."""
-    days: list[date] = [lease.valid_from for lease in catalog.leases.values()]
-    days += [charge.on for charge in catalog.one_offs.values()]
+    """Return the month in which the first lease begins or the first one-off charge falls."""
+    days = purchase_days(catalog)
     return month_of(min(days)) if days else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from sqlmodel import Session, col, select
 
@@ -16,6 +17,7 @@ from hourbook.topups import (
     StripeEventRow,
     ask_about,
     intent_of_event,
+    note_asked,
     note_failed,
     settle,
     waiting_intents,
@@ -37,6 +39,7 @@ ABOUT_PAYMENTS = frozenset(
     }
 )
 HANDLED_AT_ONCE = 100
+HANDLED_FOR = timedelta(days=7)  # then only a person can say what it is about
 
 
 class UnknownPaymentError(LookupError):
@@ -117,7 +120,8 @@ def catch_up(home: Home, gateway: StripeGateway) -> int:
     So a payment is credited even if its webhook is lost, and a request whose answer was lost is resolved by asking.
     """
     with read_session(home.engine) as session:
-        open_events = select(StripeEventRow.body).where(col(StripeEventRow.handled_at).is_(None))
+        recent = col(StripeEventRow.received_at) > home.clock() - HANDLED_FOR
+        open_events = select(StripeEventRow.body).where(col(StripeEventRow.handled_at).is_(None), recent)
         bodies = list(session.exec(open_events.order_by(col(StripeEventRow.received_at)).limit(HANDLED_AT_ONCE)))
         intents = waiting_intents(session, home.clock())
     credited = 0
@@ -132,4 +136,5 @@ def catch_up(home: Home, gateway: StripeGateway) -> int:
             credited += ask_about(home, gateway, intent).credited
         except (GatewayError, PaymentMismatchError) as error:
             log.warning("top-up %s is still open: %s", intent.id, error)
+            note_asked(home, intent.id)
     return credited

@@ -40,6 +40,7 @@ GIVEN_UP_AFTER = timedelta(hours=25)  # from when on no session of this intent c
 ASKED_AGAIN_AFTER = timedelta(minutes=5)
 UNANSWERED_AFTER = timedelta(minutes=2)
 ASKED_AT_ONCE = 50
+ASKED_FOR = timedelta(days=30)  # no way of paying takes longer
 WAITING = ("created", "open", "processing", "failed")
 
 
@@ -139,9 +140,12 @@ class Settled:
 
 
 def gateway_of(settings: Settings) -> StripeGateway | None:
-    """Return our account at Stripe, where the environment names one."""
+    """Return our account at Stripe, where the environment names one.
+
+    Without the webhooks' secret every webhook is refused, and payments are found by asking alone.
+    """
     key, secret = settings.stripe_api_key.get_secret_value(), settings.stripe_webhook_secret.get_secret_value()
-    return StripeGateway(key, secret, settings.stripe_api_base) if key and secret else None
+    return StripeGateway(key, secret, settings.stripe_api_base) if key else None
 
 
 def start_top_up(home: Home, gateway: StripeGateway, request: TopUpRequest, pages: Pages) -> CheckoutIntentRow:
@@ -348,7 +352,8 @@ def waiting_intents(session: Session, now: datetime) -> list[CheckoutIntentRow]:
     row = CheckoutIntentRow
     unanswered = and_(col(row.status) == "created", col(row.asked_at) < now - UNANSWERED_AFTER)
     unsettled = and_(col(row.status) != "created", col(row.asked_at) < now - ASKED_AGAIN_AFTER)
-    wanted = select(row).where(col(row.status).in_(WAITING), or_(unanswered, unsettled))
+    recent = col(row.created_at) > now - ASKED_FOR
+    wanted = select(row).where(col(row.status).in_(WAITING), recent, or_(unanswered, unsettled))
     found = list(session.exec(wanted.order_by(col(row.asked_at)).limit(ASKED_AT_ONCE)))
     session.expunge_all()
     return found
@@ -363,6 +368,17 @@ def ask_about(home: Home, gateway: StripeGateway, intent: CheckoutIntentRow) -> 
     if found is not None:
         return run_write(home.engine, lambda session: settle(home, session, gateway, intent.id, found))
     return run_write(home.engine, lambda session: _nothing_found(home, session, intent.id))
+
+
+def note_asked(home: Home, intent_id: str) -> None:
+    """Put an intent at the end of those to ask about: one that cannot be settled must not hold up the others."""
+
+    def work(session: Session) -> None:
+        intent = session.get_one(CheckoutIntentRow, intent_id)
+        intent.asked_at = home.clock()
+        session.add(intent)
+
+    run_write(home.engine, work)
 
 
 def _nothing_found(home: Home, session: Session, intent_id: str) -> Settled:

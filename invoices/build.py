@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
 
-from base.money import decimal_text, largest_remainder
+from base.money import decimal_text, split_tax
 from base.period import month_days
 from invoices.document import (
     DayUsage,
@@ -23,6 +23,7 @@ from invoices.document import (
     ShareRow,
     TaxGroup,
 )
+from invoices.labels import price_source
 from invoices.month import CustomerMonth
 from invoices.tax import rate_text
 from invoices.wallet import wallet_of
@@ -110,7 +111,7 @@ def _document(
         number="",
         series="",
         issuer=_issuer(operator),
-        customer=Party(customer.id, customer.name, customer.name_en, customer.address, tax_id=customer.tax_id),
+        customer=_recipient(customer),
         contracts=contracts,
         language=customer.language,
         currency=operator.currency,
@@ -149,6 +150,17 @@ def _issuer(operator: Operator) -> Party:
     )
 
 
+def _recipient(customer: Customer) -> Party:
+    return Party(
+        customer.id,
+        customer.name,
+        customer.name_en,
+        customer.address,
+        tax_id=customer.tax_id,
+        email=customer.email,
+    )
+
+
 def _timezone(contracts: Sequence[str], printed: Printed) -> str:
     zones = [printed.contracts[number].timezone for number in contracts if number in printed.contracts]
     return next((zone for zone in zones if zone), printed.operator.billing_timezone)
@@ -166,7 +178,7 @@ def _lines(month: CustomerMonth, printed: Printed, shown: Sequence[TaxedPart]) -
         by_line: dict[str, int] = defaultdict(int)
         for draw in part.draws:
             by_line[draw.charge.line_id] += draw.amount_minor
-        split = largest_remainder(part.tax_minor, list(by_line.values()))
+        split = split_tax(part.tax_minor, list(by_line.values()), _rate_of(part))
         for (line_id, amount), tax in zip(by_line.items(), split, strict=True):
             amounts[line_id] += amount
             taxes[line_id] += tax
@@ -180,6 +192,11 @@ def _lines(month: CustomerMonth, printed: Printed, shown: Sequence[TaxedPart]) -
         _line(n, line, category, printed, parts[line.key.line_id], amounts[line.key.line_id], taxes[line.key.line_id])
         for n, (line, category) in enumerate(ordered, start=1)
     )
+
+
+def _rate_of(part: TaxedPart) -> Fraction:
+    # What a grant covers earns nothing, so no tax lies in it.
+    return Fraction(0) if part.kind == "grant" else part.tax_rate
 
 
 def _parts_by_line(draws: Iterable[Draw]) -> dict[str, dict[str, int]]:
@@ -202,7 +219,7 @@ def _line(  # noqa: PLR0913, PLR0917 - the columns of a line
         product=line.product,
         category=category,  # type: ignore[arg-type]
         original_month=line.key.original_month,
-        price_source=" ".join(filter(None, (line.key.sku_price_id.replace(":", " "), line.reference))),
+        price_source=price_source(line.key.sku_price_id, line.reference, printed.customer.language),
         tier=line.key.tier,
         quantity=decimal_text(line.exact_quantity, QUANTITY_DIGITS),
         unit=line.unit,
@@ -262,8 +279,7 @@ def _shares(
 def _tax_groups(shown: Sequence[TaxedPart]) -> tuple[TaxGroup, ...]:
     groups: dict[Fraction, list[int]] = defaultdict(lambda: [0, 0])
     for part in shown:
-        # What a grant covers earns nothing, so no tax lies in it.
-        group = groups[Fraction(0) if part.kind == "grant" else part.tax_rate]
+        group = groups[_rate_of(part)]
         group[0] += part.gross_minor
         group[1] += part.tax_minor
     return tuple(TaxGroup(rate_text(r), gross, tax, gross - tax) for r, (gross, tax) in sorted(groups.items()))

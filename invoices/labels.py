@@ -55,6 +55,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "capitals": ("金额大写", "Amount in capitals"),
     "tier": ("第 {n} 档", "tier {n}"),
     "adjustment": ("{month} 账期调整", "adjustment of {month}"),
+    "price_book": ("价目表", "Price book"),
+    "contract_price": ("合同价", "Contract price"),
+    "lease": ("租约", "Lease"),
+    "one_off": ("单次费用", "One-off charge"),
     "no_lines": ("本期没有费用。", "There are no charges for this period."),
     "no_usage": ("本期没有用量。", "There was no usage in this period."),
     "pack": ("资源包", "pack"),
@@ -145,3 +149,21 @@ class Words:
     def title(self, kind: Kind) -> str:
         """Return the document's title."""
         return self.main(kind)
+
+
+def price_source(sku_price_id: str, reference: str, language: Language) -> str:
+    """Say for a reader where a price comes from, and the decision behind it: `Price book 2026-11-01 · Notice 7`."""
+    owner, *rest = sku_price_id.split(":")
+    # The SKU is what the line is about, so it is not said again.
+    named = {"book": rest[-1:], "contract": [*rest[:1], *rest[-1:]]}.get(owner, rest)
+    word = Words(language).main(_PRICE_OWNERS[owner]) if owner in _PRICE_OWNERS else owner
+    return " · ".join(filter(None, (" ".join((word, *named)), reference)))
+
+
+_PRICE_OWNERS = {
+    "book": "price_book",
+    "contract": "contract_price",
+    "pack": "pack",
+    "lease": "lease",
+    "one-off": "one_off",
+}

@@ -195,36 +195,36 @@ def _pack_quantities(lines: Iterable[ChargeLine]) -> dict[tuple[str, str], int]:
     return dict(quantities)
 
 
-def differences(now: Sequence[ChargeLine], then: Sequence[ChargeLine]) -> tuple[ChargeLine, ...]:
+def differences(now: Iterable[ChargeLine], then: Iterable[ChargeLine]) -> tuple[ChargeLine, ...]:
     """Return, line by line and split by split, what charges are now less what they were when last charged."""
-    before = {line.key: line for line in then}
-    after = {line.key: line for line in now}
-    changed = []
-    for key in sorted({*before, *after}):
-        line = _difference(after.get(key), before.get(key))
-        if line is not None:
-            changed.append(line)
-    return tuple(changed)
+    return sum_lines([*map(_taken_back, then), *now])
 
 
-def _difference(now: ChargeLine | None, then: ChargeLine | None) -> ChargeLine | None:
-    shown = now or then
-    if shown is None:
-        return None
+def sum_lines(lines: Iterable[ChargeLine]) -> tuple[ChargeLine, ...]:
+    """Add up lines of one key, split by split, in order of keys; of each the last says price and names."""
+    by_key: dict[LineKey, list[ChargeLine]] = defaultdict(list)
+    for line in lines:
+        by_key[line.key].append(line)
+    summed = (_sum(by_key[key]) for key in sorted(by_key))
+    return tuple(line for line in summed if line.splits)
+
+
+def _taken_back(line: ChargeLine) -> ChargeLine:
+    splits = tuple(replace(s, quantity=-s.quantity, amount_minor=-s.amount_minor) for s in line.splits)
+    return replace(line, quantity=-line.quantity, amount_minor=-line.amount_minor, splits=splits)
+
+
+def _sum(lines: Sequence[ChargeLine]) -> ChargeLine:
     sums: dict[tuple[date, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for line, sign in ((now, 1), (then, -1)):
-        for split in line.splits if line else ():
-            both = sums[split.day, split.project, split.user, split.cluster]
-            both[0] += sign * split.quantity
-            both[1] += sign * split.amount_minor
+    for split in (split for line in lines for split in line.splits):
+        both = sums[split.day, split.project, split.user, split.cluster]
+        both[0] += split.quantity
+        both[1] += split.amount_minor
     splits = tuple(
         Split(*place, quantity, amount) for place, (quantity, amount) in sorted(sums.items()) if quantity or amount
     )
-    if not splits:
-        return None
-    quantity = (now.quantity if now else 0) - (then.quantity if then else 0)
-    amount = (now.amount_minor if now else 0) - (then.amount_minor if then else 0)
-    return replace(shown, quantity=quantity, amount_minor=amount, splits=splits)
+    quantity, amount = sum(line.quantity for line in lines), sum(line.amount_minor for line in lines)
+    return replace(lines[-1], quantity=quantity, amount_minor=amount, splits=splits)
 
 
 def draws_by_line(month: CustomerMonth) -> dict[str, list[tuple[SourceKind, str, int]]]:

@@ -271,7 +271,8 @@ def _sqlite_triggers(table: str, refused: str, message: str) -> tuple[str, str]:
 
 def _postgresql_triggers(table: str, refused: str, message: str) -> tuple[str, ...]:
     function = f"CREATE FUNCTION {table}_{{0}}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {{1}} END $$"
-    refuse = f"RAISE EXCEPTION '{message}';"
+    # The same kind of error as where SQLite refuses.
+    refuse = f"RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';"
     return (
         function.format("forward", f"IF {refused} THEN {refuse} END IF; RETURN NEW;"),
         function.format("no_delete", refuse),

@@ -206,14 +206,14 @@ class _Pass:
 
     def take(self, charge: DayCharge) -> None:
         """Draw one charge in full."""
+        if charge.pack:
+            # A pack's money goes with its quantity, both ways: rating says what of it a correction gives back.
+            self.draws.append(Draw(charge, "pack", charge.pack, charge.amount_minor))
+            return
         if charge.amount_minor < 0:
             self._give_back(charge)
             return
-        left = charge.amount_minor
-        if charge.pack:
-            self.draws.append(Draw(charge, "pack", charge.pack, left))
-            return
-        left = self._use_arrears_credit(charge, left)
+        left = self._use_arrears_credit(charge, charge.amount_minor)
         for grant in self.grants:
             if grant.granted_on <= charge.usage_day and _usable(grant.contract, grant.last_day, charge):
                 left = self._draw(charge, "grant", grant.source_id, left, self.grant_rest)

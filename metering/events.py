@@ -7,7 +7,8 @@ of the cluster only: no customer, SKU or price.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -93,6 +94,8 @@ class Collected:
     rejected: tuple[RejectedEvent, ...]
     no_usage: Mapping[str, int]  # reason -> logical rows: "never_started", "step", "revoked", …
     notes: tuple[str, ...] = ()  # what the importer should know, e.g. that a forged row could not be seen
+    # How the file was read (cluster, zone, columns), as far as its refused rows need it to be read again.
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -34,10 +34,13 @@ def key_hash(events: pl.DataFrame, bits: int = 64) -> pl.Series:
     longest = text.str.len_bytes().max()
     words = 0 if not isinstance(longest, int) else -(-longest // _WORD_BYTES)
     padded = text.str.pad_end(words * _WORD_BYTES, "\0").cast(pl.Binary)
-    hashed = _source_hash(events["source"]) ^ text.str.len_bytes().cast(pl.UInt64)
+    lengths = text.str.len_bytes()
+    hashed = _source_hash(events["source"]) ^ lengths.cast(pl.UInt64)
     for word in range(words):
         value = padded.bin.slice(word * _WORD_BYTES, _WORD_BYTES).bin.reinterpret(dtype=pl.UInt64, endianness="little")
-        hashed = _fold((hashed ^ value) * pl.Series([_STEP], dtype=pl.UInt64))
+        folded = _fold((hashed ^ value) * pl.Series([_STEP], dtype=pl.UInt64))
+        # The padding of a short id is not part of it: its hash must not depend on which longer ids stand beside it.
+        hashed = folded.zip_with(lengths > word * _WORD_BYTES, hashed)
     hashed = _fold(hashed * pl.Series([_MIX], dtype=pl.UInt64))
     if bits < 64:  # noqa: PLR2004
         hashed = hashed % pl.Series([2**bits], dtype=pl.UInt64)

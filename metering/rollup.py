@@ -7,6 +7,9 @@ sum over any rows counts each attempt once.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import polars as pl
 
 from base.frames import OVERFLOW_GUARD, guard_sum
@@ -30,7 +33,8 @@ ROLLUP_SCHEMA = pl.Schema(
     }
 )
 WHO = ("start_date", "cluster", "partition", "qos", "account", "user")
-_GROUP = (*WHO, "span")
+# While it is counted, who used something is one number: grouping and sorting text would cost several times as much.
+_GROUP = ("who", "span")
 _LINEAR = {"cpu": ("cpus", "active_seconds"), "node": ("nodes", "seconds"), "wall": (None, "seconds")}
 
 
@@ -44,13 +48,43 @@ def roll_up(events: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
     assert isinstance(first, int)  # noqa: S101 - not empty
     assert isinstance(last, int)  # noqa: S101
     cuts = cut_seconds(plan, first, last)
+    names = WhoNames.of(attempts)
+    attempts = attempts.with_columns(who=names.numbers)
     cut = pieces(attempts, cuts)
-    return _with_spans(pl.concat([_linear(cut, plan), _cards(cut), _counters(attempts, cuts)]), cuts)
+    counted = pl.concat([_linear(cut, plan), _cards(cut), _counters(attempts, cuts)])
+    return _with_spans(_in_order(counted, names), cuts, names)
 
 
 def combine(rollups: list[pl.DataFrame]) -> pl.DataFrame:
-    """Put the rollups of several partitions together; each row still says which partition it is from."""
-    return pl.concat([ROLLUP_SCHEMA.to_frame(), *rollups]).sort(list(ROLLUP_SCHEMA)[:9])
+    """Put the rollups of several partitions together, by date; each row still says which partition it is from."""
+    # Each is in order already, and the date is what orders first.
+    filled = sorted((rollup for rollup in rollups if rollup.height), key=lambda rollup: rollup["start_date"][0])
+    return pl.concat([ROLLUP_SCHEMA.to_frame(), *filled])
+
+
+@dataclass(frozen=True)
+class WhoNames:
+    """Who used something, by number: numbers have the order of the names they stand for."""
+
+    rows: pl.DataFrame  # WHO, one row per number, sorted
+    numbers: pl.Series  # of each row of the events
+
+    @classmethod
+    def of(cls, events: pl.DataFrame) -> WhoNames:
+        """Number the combinations of date, cluster, partition, QOS, account and user that occur."""
+        names = [events[column].unique().sort() for column in WHO]
+        if math.prod(map(len, names)) >= OVERFLOW_GUARD:
+            raise OverflowError("accounts, users and partitions of one date are too many to be numbered")
+        code = pl.zeros(events.height, dtype=pl.Int64, eager=True)
+        for column, known in zip(WHO, names, strict=True):
+            code = code * len(known) + events[column].cast(pl.Enum(known)).to_physical().cast(pl.Int64)
+        distinct = code.unique().sort()
+        numbers = distinct.search_sorted(code).cast(pl.Int64)
+        columns = {}
+        for column, known in zip(reversed(WHO), reversed(names), strict=True):
+            columns[column] = known.gather(distinct % len(known))
+            distinct = distinct // len(known)
+        return cls(pl.DataFrame(columns).select(WHO), numbers)
 
 
 def _holds_something() -> pl.Expr:
@@ -137,10 +171,22 @@ def _summed(rows: pl.DataFrame, prefix: str) -> pl.DataFrame:
     return sums.select(*_GROUP, resource=resource, quantity=pl.col("quantity").cast(pl.Int64), jobs=pl.lit(0, pl.Int64))
 
 
-def _with_spans(rows: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
+def _in_order(rows: pl.DataFrame, names: WhoNames) -> pl.DataFrame:
+    """Sort by date, span, who and resource: the order of the schema's columns."""
+    resources = rows["resource"].unique().sort()
+    dates = names.rows["start_date"].rank("dense").cast(pl.Int64)
+    spans = (rows["span"].max() or 0) + 1  # type: ignore[operator]
+    # One number per row sorts several times as fast as four columns do.
+    place = (dates.gather(rows["who"]) * spans + rows["span"]) * names.rows.height + rows["who"]
+    order = rows["resource"].cast(pl.Enum(resources)).to_physical().cast(pl.Int64)
+    return rows[(place * len(resources) + order).arg_sort()]
+
+
+def _with_spans(rows: pl.DataFrame, cuts: pl.Series, names: WhoNames) -> pl.DataFrame:
     borders = {"span_start": cuts.gather(rows["span"]), "span_end": cuts.gather(rows["span"] + 1)}
     instants = {
-        name: pl.from_epoch(seconds, time_unit="s").cast(pl.Datetime("us")) for name, seconds in borders.items()
+        name: pl.from_epoch(seconds, time_unit="s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        for name, seconds in borders.items()
     }
-    rows = rows.with_columns(**{name: instant.dt.replace_time_zone("UTC") for name, instant in instants.items()})
-    return rows.select(list(ROLLUP_SCHEMA)).sort(list(ROLLUP_SCHEMA)[:9])
+    who = {column: names.rows[column].gather(rows["who"]) for column in WHO}
+    return rows.with_columns(**instants, **who).select(list(ROLLUP_SCHEMA))

@@ -16,7 +16,7 @@ from sqlalchemy import Index, Text, func, update
 from sqlalchemy.orm import defer
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from base.columns import BigInt, Bytes, Flag, Instant
+from base.columns import BigInt, Bytes, Flag, ForeignText, Instant
 from base.frames import check_frame
 from base.period import month_days, month_of
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
@@ -31,18 +31,19 @@ class InboxBatchRow(SQLModel, table=True):
 
     __tablename__ = "inbox_batch"
 
-    batch_seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    batch_seq: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
     first_seq: int = Field(sa_type=BigInt)  # recorded_seq of its first event; the next batch goes on without a gap
-    events: int
-    logical_rows: int
+    events: int = Field(sa_type=BigInt)
+    logical_rows: int = Field(sa_type=BigInt)
     kind: str = Field(sa_type=Text)  # "slurm", "cloud_events", …
-    origin: str = Field(sa_type=Text)  # file name or request id
+    origin: str = Field(sa_type=ForeignText)  # file name or request id
     digest: str = Field(sa_type=Text)  # SHA-256 of what arrived
     payload: bytes = Field(sa_type=Bytes)  # the events as Arrow IPC
     no_usage: str = Field(sa_type=Text)  # JSON: reason -> rows
     rejected: str = Field(sa_type=Text)  # JSON: code -> rows, repeats of earlier ones included
-    repeated: int  # rejected rows that stood in quarantine before
+    repeated: int = Field(sa_type=BigInt)  # rejected rows that stood in quarantine before
     notes: str = Field(sa_type=Text)  # JSON: what the importer should know
+    reading: str = Field(sa_type=Text)  # JSON: how it was read, so that its rejected rows can be read again
     received_at: datetime = Field(sa_type=Instant)
     sealed: bool = Field(sa_type=Flag, index=True)
 
@@ -53,17 +54,17 @@ class QuarantineRow(SQLModel, table=True):
     __tablename__ = "quarantine"
     __table_args__ = (Index("quarantine_open", "status", "month"),)
 
-    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    batch_seq: int = Field(foreign_key="inbox_batch.batch_seq", index=True)
+    number: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
+    batch_seq: int = Field(sa_type=BigInt, foreign_key="inbox_batch.batch_seq", index=True)
     # Of an event that the sealer held back; NULL where the row could not be read as an event.
     recorded_seq: int | None = Field(default=None, sa_type=BigInt, unique=True)
     code: str = Field(sa_type=Text)
-    message: str = Field(sa_type=Text)
+    message: str = Field(sa_type=ForeignText)
     raw: bytes = Field(sa_type=Bytes)
     raw_digest: str = Field(sa_type=Text, index=True)
-    line: int
-    source: str = Field(sa_type=Text)
-    event_id: str = Field(sa_type=Text)
+    line: int = Field(sa_type=BigInt)
+    source: str = Field(sa_type=ForeignText)
+    event_id: str = Field(sa_type=ForeignText)
     month: str = Field(sa_type=Text)  # UTC month of the usage; "" where unknown, which blocks every close
     status: str = Field(sa_type=Text)
     resolved_by: str = Field(default="", sa_type=Text)
@@ -82,7 +83,7 @@ class RollupPlanRow(SQLModel, table=True):
 
     __tablename__ = "rollup_plan"
 
-    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    number: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
     body: str = Field(sa_type=Text)  # canonical JSON
     digest: str = Field(sa_type=Text, unique=True)
     created_at: datetime = Field(sa_type=Instant)
@@ -94,7 +95,7 @@ class RollupPartitionRow(SQLModel, table=True):
     __tablename__ = "rollup_partition"
 
     start_date: str = Field(primary_key=True, sa_type=Text)
-    plan_number: int = Field(primary_key=True, foreign_key="rollup_plan.number")
+    plan_number: int = Field(primary_key=True, sa_type=BigInt, foreign_key="rollup_plan.number")
     recorded_seq: int = Field(sa_type=BigInt)  # the latest event of the date that is in it
     file: str = Field(sa_type=Text)
     previous_file: str = Field(sa_type=Text)  # kept for whoever is still reading it
@@ -148,6 +149,7 @@ def accept(
         rejected=_json(codes),
         repeated=0,
         notes=orjson.dumps(collected.notes).decode(),
+        reading=orjson.dumps(dict(collected.reading), option=orjson.OPT_SORT_KEYS).decode(),
         received_at=now,
         sealed=False,
     )

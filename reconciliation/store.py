@@ -24,10 +24,10 @@ class SupplierBillRow(SQLModel, table=True):
     __tablename__ = "supplier_bill"
     __table_args__ = (UniqueConstraint("supplier", "month", "version"), UniqueConstraint("supplier", "month", "digest"))
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInt)
     supplier: str = Field(sa_type=Text)
     month: str = Field(sa_type=Text)
-    version: int
+    version: int = Field(sa_type=BigInt)
     digest: str = Field(sa_type=Text)  # of the file's bytes
     imported_at: datetime = Field(sa_type=Instant)
 
@@ -38,8 +38,8 @@ class SupplierBillLineRow(SQLModel, table=True):
     __tablename__ = "supplier_bill_line"
     __table_args__ = (UniqueConstraint("bill_id", "line_id"),)
 
-    bill_id: int = Field(primary_key=True, foreign_key="supplier_bill.id")
-    line_number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    bill_id: int = Field(primary_key=True, sa_type=BigInt, foreign_key="supplier_bill.id")
+    line_number: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
     line_id: str = Field(sa_type=Text)
     cluster: str = Field(sa_type=Text)
     queue: str = Field(sa_type=Text)
@@ -57,8 +57,8 @@ class SupplierBillRejectedRow(SQLModel, table=True):
 
     __tablename__ = "supplier_bill_rejected"
 
-    bill_id: int = Field(primary_key=True, foreign_key="supplier_bill.id")
-    line_number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    bill_id: int = Field(primary_key=True, sa_type=BigInt, foreign_key="supplier_bill.id")
+    line_number: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
     code: str = Field(sa_type=Text)
     message: str = Field(sa_type=Text)
     raw: str = Field(sa_type=Text)

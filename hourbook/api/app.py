@@ -11,8 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hourbook.api import customers, events, invoices, usage
-from hourbook.api.background import background_accrual
+from hourbook.api import customers, events, invoices, stripe, usage
 from hourbook.api.bodies import error_response
 from hourbook.errors import (
     INTERNAL,
@@ -23,9 +22,11 @@ from hourbook.errors import (
     meaning_of,
     message_of,
 )
+from hourbook.jobs import scheduled_jobs
 from hourbook.serving import takes_payments
 from hourbook.settings import Home, Settings
-from hourbook.web import pages
+from hourbook.topups import gateway_of
+from hourbook.web import pages, payments
 from hourbook.web.rendering import error_page
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,10 @@ def create_app(home: Home, settings: Settings) -> FastAPI:
     for resource in (events, usage, customers, invoices):
         app.include_router(resource.router)
     pages.add_to(app)
+    app.state.gateway = gateway_of(settings)
+    if app.state.gateway is not None:
+        for paying in (stripe, payments):
+            app.include_router(paying.router)
     app.state.safe_headers = _safe_headers(settings)
     app.add_middleware(_Headers, headers=app.state.safe_headers)
     _answer_errors(app)
@@ -57,7 +62,7 @@ def create_app(home: Home, settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run what goes on beside the requests."""
-    with background_accrual(app.state.home, app.state.settings.accrue_every_seconds):
+    with scheduled_jobs(app.state.home, app.state.settings):
         yield
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from base.money import format_grouped, format_minor, parse_amount
-from base.period import parse_month
+from base.money import format_grouped, format_minor
 from hourbook.blockers import Blocker
 from hourbook.cli.home import home_of
-from hourbook.cli.output import Format, FormatOption, Steps, console, errors, print_rows, refusals, refuse
-from hourbook.cli.usage import day_of
+from hourbook.cli.output import (
+    Format,
+    FormatOption,
+    Section,
+    Steps,
+    console,
+    notice,
+    print_rows,
+    print_sections,
+    refusals,
+    refuse,
+    say,
+)
+from hourbook.cli.reading import Month, Reference, amount_of, day_until_today, read_day
+from hourbook.closes import closes_by_month
 from hourbook.closing import CloseRefusedError, close_month, draft_month
 from hourbook.database import read_session
 from hourbook.documents import PaymentRefusedError, pay, pdf_of, rebuild
@@ -26,6 +40,10 @@ from invoices.document import DocumentContent
 group = typer.Typer(help="Invoices and statements: list, render, explain, derive again, pay.", no_args_is_help=True)
 
 Number = Annotated[str, typer.Argument(help="As `invoice list` shows it, e.g. INV-2026-00001.")]
+SHOWN_EVENTS = 20
+SHOWN_EVENT_COLUMNS = ("id", "job", "state", "start", "end", "cpus", "nodes", "cards", "file", "line", "recorded as")
+# The parts of an explanation, in order, as machines know them.
+PARTS = ("lines", "as_of", "rounding", "days", "draws", "rollup", "events")
 COLUMNS = ("number", "kind", "customer", "name", "total", "tax", "paid", "due")
 
 
@@ -42,44 +60,56 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="invoice")
 
 
-def month_of_text(text: str) -> str:
-    """Read a month, or refuse it as wrong use."""
-    try:
-        return parse_month(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 def close(
     context: typer.Context,
-    month: Annotated[str, typer.Argument(help="As 2026-11.")],
+    month: Month,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show documents and what blocks.")] = False,  # noqa: FBT002
     form: FormatOption = Format.table,
 ) -> None:
     """Close a month: charge it, issue invoices and statements. Everything that blocks is listed."""
-    home, name = home_of(context), month_of_text(month)
+    home = home_of(context)
     if dry_run:
-        contents, blockers = draft_month(home, name)
-        _show_blockers(blockers)
-        print_rows(COLUMNS, [_row(content, 0) for content in contents], form, empty="no documents")
+        _dry_run(home, month, form)
         return
     try:
         with Steps() as steps:
-            closed = close_month(home, name, steps)
+            closed = close_month(home, month, steps)
     except CloseRefusedError as error:
         _show_blockers(error.blockers)
         raise refuse(str(error)) from error
-    print_rows(COLUMNS, [_row(content, 0) for content in closed.documents], form, empty="no documents")
-    if form is Format.table:
-        done = "was closed before; nothing changed" if closed.repeated else "is closed"
-        console.print(f"{name} {done}: {len(closed.documents)} documents", highlight=False)
-        console.print("next: hourbook invoice pdf --all --out bills", style="dim")
+    print_rows(COLUMNS, _rows(home, month), form, empty=f"nothing was used or bought in {month}: no documents")
+    done = "was closed before; nothing changed" if closed.repeated else "is closed"
+    say(f"{month} {done}: {len(closed.documents)} documents", form)
+    if closed.documents:
+        say("next: hourbook invoice pdf --all --out bills", form, style="dim")
+
+
+def _dry_run(home: Home, month: str, form: Format) -> None:
+    with read_session(home.engine) as session:
+        closed = month in closes_by_month(session)
+    if closed:
+        print_rows(COLUMNS, _rows(home, month), form, empty=f"no documents of {month}")
+        say(f"{month} is closed already; closing it again would change nothing", form)
+        return
+    contents, blockers = draft_month(home, month)
+    _show_blockers(blockers)
+    drafts = [_row(content, 0) for content in contents]
+    print_rows(COLUMNS, drafts, form, empty=f"no documents: no contract of {month} has anything to charge")
+    say(f"{len(drafts)} documents would be issued, {len(blockers)} thing(s) block that; nothing was recorded", form)
 
 
 def _show_blockers(blockers: Sequence[Blocker]) -> None:
     for blocker in blockers:
-        errors.print(f"{blocker.code}: {blocker.message}", style="yellow", markup=False, highlight=False)
-        errors.print(f"  → {blocker.command}", style="dim", markup=False, highlight=False)
+        notice(f"{blocker.code}: {blocker.message}")
+        notice(f"  → {blocker.command}", style="dim")
+
+
+def _rows(home: Home, month: str) -> list[dict[str, str]]:
+    with read_session(home.engine) as session:
+        return [
+            _row(invoices.content_of(row), sum(paid.amount_minor for paid in invoices.payments(session, row.number)))
+            for row in invoices.documents(session, month=month)
+        ]
 
 
 def _row(content: DocumentContent, paid_minor: int) -> dict[str, str]:
@@ -95,17 +125,12 @@ def _row(content: DocumentContent, paid_minor: int) -> dict[str, str]:
     }
 
 
-def list_documents(
-    context: typer.Context, month: Annotated[str, typer.Argument(help="As 2026-11.")], form: FormatOption = Format.table
-) -> None:
+def list_documents(context: typer.Context, month: Month, form: FormatOption = Format.table) -> None:
     """List a month's invoices and statements."""
-    home, name = home_of(context), month_of_text(month)
-    with read_session(home.engine) as session:
-        rows = [
-            _row(invoices.content_of(row), sum(paid.amount_minor for paid in invoices.payments(session, row.number)))
-            for row in invoices.documents(session, month=name)
-        ]
-    print_rows(COLUMNS, rows, form, empty=f"no documents of {name}; `hourbook close {name}` issues them")
+    home = home_of(context)
+    print_rows(
+        COLUMNS, _rows(home, month), form, empty=f"no documents of {month}; `hourbook close {month}` issues them"
+    )
 
 
 def pdf(
@@ -118,9 +143,13 @@ def pdf(
     if (number is None) == (not every):
         raise typer.BadParameter("name one document, or say --all")
     home = home_of(context)
+    numbers = [number] if number else _numbers(home)
+    if not numbers:
+        console.print("no documents yet; `hourbook close MONTH` issues them", style="dim")
+        return
     with refusals(LookupError, RuntimeError), Steps() as steps:
-        files = write_pdfs(home, [number] if number else _numbers(home), out, steps)
-    console.print(f"{len(files)} file(s) in {out}", highlight=False)
+        files = write_pdfs(home, numbers, out, steps)
+    console.print(f"{len(files)} file(s) in {out}", highlight=False, markup=False)
 
 
 def _numbers(home: Home) -> list[str]:
@@ -142,16 +171,35 @@ def write_pdfs(home: Home, numbers: Sequence[str], out: Path, steps: Steps) -> l
 def explain(
     context: typer.Context,
     number: Number,
-    line: Annotated[int | None, typer.Option(help="Down to the source rows of one line.")] = None,
+    line: Annotated[int | None, typer.Option(min=1, help="Down to the source rows of one line.")] = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Show where every cent comes from: price, days, projects, users, events and source rows."""
     home = home_of(context)
     with refusals(LookupError), read_session(home.engine) as session:
-        for title, columns, rows in explain_document(home, session, number, line):
-            if form is Format.table:
-                console.print(f"\n[bold]{title}[/]", highlight=False)
-            print_rows(columns, rows, form, empty="nothing")
+        found = list(explain_document(home, session, number, line))
+    sections = [
+        _for_readers(name, *parts) if form is Format.table else Section(name, *parts)
+        for name, parts in zip(PARTS, found, strict=False)
+    ]
+    print_sections(sections, form)
+    if form is Format.table and line is None:
+        say(f"next: hourbook invoice explain {number} --line 1", style="dim")
+
+
+def _for_readers(name: str, title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:
+    """Shorten the list of events, which may be thousands, and leave the evidence of each to the machine formats."""
+    if name != "events":
+        return Section(name, title, columns, rows)
+    shown = [{**row, "line": _line_of(row["evidence"])} for row in rows[:SHOWN_EVENTS]]
+    if len(rows) > len(shown):
+        title += f": the first {len(shown)} of {len(rows):,}; --format csv or json has all, with all that each said"
+    return Section(name, title, SHOWN_EVENT_COLUMNS, shown)
+
+
+def _line_of(evidence: str) -> str:
+    said = json.loads(evidence or "{}")
+    return str(said.get("line", ""))
 
 
 def rebuild_document(
@@ -176,16 +224,17 @@ def pay_invoice(
     context: typer.Context,
     number: Number,
     amount: Annotated[str, typer.Argument(help="As 3527.92.")],
-    reference: Annotated[str, typer.Option(help="Of the payment; the same one again changes nothing.")],
-    paid_on: Annotated[str | None, typer.Option("--paid-on", help="Default: today.")] = None,
+    reference: Reference,
+    paid_on: Annotated[
+        date | None, typer.Option("--paid-on", parser=read_day, metavar="DAY", help="Default: today.")
+    ] = None,
 ) -> None:
     """Record a payment of an invoice, in part or in full."""
     home = home_of(context)
     catalog = catalog_of(home)
-    with refusals(ValueError):
-        minor = parse_amount(amount, catalog.currency)
-    day = day_of(paid_on) if paid_on else home.today(catalog.zone())
+    minor = amount_of(amount, catalog.currency)
+    day = day_until_today(paid_on, home, catalog, "--paid-on")
     with refusals(PaymentRefusedError, LookupError):
         new = pay(home, number, minor, reference=reference, paid_on=day)
-    shown = format_grouped(minor, catalog.currency)
-    console.print(f"{number}: {shown} {'recorded' if new else 'already there'}", highlight=False)
+    shown, done = format_grouped(minor, catalog.currency), "recorded" if new else "already there"
+    console.print(f"{number}: {shown} {catalog.currency} {done} ({reference})", highlight=False, markup=False)

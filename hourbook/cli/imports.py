@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import typer
 
 from hourbook.cli.home import home_of
-from hourbook.cli.output import Format, FormatOption, Steps, console, errors, print_rows, refusals
-from hourbook.importing import Imported, SlurmLog, import_events, import_slurm
+from hourbook.cli.output import Format, FormatOption, Steps, console, notice, print_rows, refusals, say
+from hourbook.cli.reading import read_month, read_words, read_zone
+from hourbook.importing import Imported, SlurmLog, import_events, import_slurm, row_counts
 from hourbook.supplier_bills import BillFileError, import_bill
 from metering.collectors.slurm_layout import SacctFileError
+from reconciliation.report import rejected_table
 
 group = typer.Typer(help="Bring in usage and supplier bills.", no_args_is_help=True)
 
-Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Files, plain or gzip.")]
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Plain or gzip.")]
+EXAMPLE_COLUMNS = "JobIDRaw,Cluster,Partition,QOS,Account,User,Submit,Start,End,ElapsedRaw,State,NNodes,NCPUS,AllocTRES"
 
 
 def register(app: typer.Typer) -> None:
@@ -29,72 +33,88 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="import")
 
 
-def zone_of(name: str | None) -> ZoneInfo | None:
-    """Return the zone of a name, or refuse it as wrong use."""
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise typer.BadParameter(f"{name!r} is no time zone; write it as Asia/Shanghai") from error
-
-
 def slurm(
     context: typer.Context,
     files: Files,
-    cluster: Annotated[str, typer.Option(help="Whose log it is; a row of another cluster goes to quarantine.")],
-    timezone: Annotated[str | None, typer.Option(help="Of times without a zone; not needed for epoch times.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Comma-separated, where the file has no header line.")] = None,
+    cluster: Annotated[
+        str, typer.Option(parser=read_words, metavar="NAME", help="Whose log it is; other clusters' rows are refused.")
+    ],
+    timezone: Annotated[
+        ZoneInfo | None,
+        typer.Option(parser=read_zone, metavar="ZONE", help="Of times without a zone; not needed for epoch times."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help=f"Where the file has no header line, as {EXAMPLE_COLUMNS}."),
+    ] = None,
     form: FormatOption = Format.table,
 ) -> None:
     """Import `sacct -P` output."""
+    names = _column_names(columns)
     home = home_of(context)
-    names = tuple(name.strip() for name in columns.split(",")) if columns else None
-    log = SlurmLog(cluster, zone_of(timezone), names)
     with refusals(SacctFileError), Steps() as steps:
-        imported = import_slurm(home, files, log, progress=steps)
-    if not imported.described:
-        errors.print(f"cluster {cluster} is not described yet; defaults are used (see [[clusters]])", style="yellow")
-    _show(imported, form)
+        imported = import_slurm(home, files, SlurmLog(cluster, timezone, names), progress=steps)
+    _tell_defaults(imported.undescribed)
+    _show(imported, row_counts(home, imported.receipts), form)
+
+
+def _column_names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise typer.BadParameter(
+            f"{text!r} leaves a name out; write them as sacct -o has them", param_hint="'--columns'"
+        )
+    return names
 
 
 def events(context: typer.Context, files: Files, form: FormatOption = Format.table) -> None:
     """Import CloudEvents as JSON, JSON lines or Parquet."""
     home = home_of(context)
-    with refusals(ValueError), Steps() as steps:
+    with Steps() as steps:
         imported = import_events(home, files, progress=steps)
-    _show(imported, form)
+    _tell_defaults(imported.undescribed)
+    _show(imported, row_counts(home, imported.receipts), form)
 
 
-def _show(imported: Imported, form: Format) -> None:
-    rows = [
-        {
-            "file": receipt.origin,
-            "rows": receipt.rows,
-            "events": receipt.events,
-            "no usage": sum(receipt.no_usage.values()),
-            "quarantined": sum(receipt.quarantined.values()),
-        }
-        for receipt in imported.receipts
-    ]
-    print_rows(["file", "rows", "events", "no usage", "quarantined"], rows, form, empty="no file was given")
-    if form is not Format.table:
-        return
+def _tell_defaults(clusters: Iterable[str]) -> None:
+    for cluster in clusters:
+        notice(
+            f"cluster {cluster} is not described yet; defaults are used: one CPU per core, gpu dcu npu mlu gcu are "
+            "cards; describe it under [[clusters]] and apply that, then `hourbook quarantine retry` for refused rows"
+        )
+
+
+def _show(imported: Imported, counts: Sequence[dict[str, str | int]], form: Format) -> None:
+    print_rows(list(counts[0]), counts, form, empty="no file was given")
     for receipt in imported.receipts:
         for code, count in {**receipt.no_usage, **receipt.quarantined}.items():
-            console.print(f"  {receipt.origin}: {count} {code}", highlight=False)
+            say(f"  {receipt.origin}: {count} {code}", form)
         for note in receipt.notes:
-            console.print(f"  {receipt.origin}: {note}", style="dim", highlight=False)
-    if any(receipt.quarantined for receipt in imported.receipts):
-        console.print("see: hourbook quarantine list", style="yellow")
+            say(f"  {receipt.origin}: {note}", form, style="dim")
+    if any(row["quarantined"] for row in counts):
+        notice("look at refused rows with: hourbook quarantine list")
 
 
 def bill(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV.")],
     supplier: Annotated[str, typer.Option(help="Whose bill it is.")],
-    month: Annotated[str, typer.Option(help="Of which month, as 2026-11.")],
+    month: Annotated[str, typer.Option(parser=read_month, metavar="MONTH", help="Of which month, as 2026-11.")],
+    form: FormatOption = Format.table,
 ) -> None:
-    """Import a supplier's bill."""
+    """Import a supplier's bill; lines that cannot be read are shown with the reason."""
     home = home_of(context)
-    with refusals(BillFileError, LookupError, ValueError):
+    with refusals(BillFileError, LookupError):
         imported = import_bill(home, file, supplier=supplier, month=month)
-    console.print(imported.message, highlight=False)
+    table = rejected_table(imported.rejected, month=month, currency="CNY")
+    names = [column.name for column in table.columns]
+    rows = [dict(zip(names, cells, strict=True)) for cells in table.text_rows()]
+    say(f"{supplier} {month}, {imported.message}", form)
+    if rows or form is not Format.table:
+        print_rows(names, rows, form, empty="no line was refused")
+    if rows:
+        notice(f"{len(rows)} line(s) must be settled with {supplier}: ask for a corrected bill and import that")
+    if form is Format.table:
+        console.print(f"next: hourbook reconcile {month} --supplier {supplier}", style="dim", highlight=False)

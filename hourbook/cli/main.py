@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, OperationalError
+from typer.core import TyperGroup
 
 from hourbook.cli import documents, imports, money, server, setup, suppliers, usage
+from hourbook.cli.output import refuse
+from hourbook.database import is_busy
+from hourbook.engines.safety import DatabaseUnsafeError
+from hourbook.sealing import SealerBusyError
+from hourbook.settings import Settings
+
+
+class Commands(TyperGroup):
+    """The commands; what can go wrong around any of them is told in words, not as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own signature
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except SealerBusyError as error:
+            raise refuse(str(error)) from error
+        except OperationalError as error:
+            if is_busy(error):
+                raise refuse("the database is in use by another process; try again when that is done") from error
+            raise refuse(f"the database cannot be used: {error.orig}; run `hourbook verify`, or restore it") from error
+        except (DatabaseUnsafeError, ArgumentError) as error:
+            raise refuse(f"{error}; check HOURBOOK_DATABASE_URL") from error
+        except ValidationError as error:
+            if error.title != Settings.__name__:
+                raise
+            raise refuse(_settings_text(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise refuse(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+
+
+def _settings_text(error: ValidationError) -> str:
+    """Name the variables of the environment that cannot be used, and why."""
+    problems = [f"HOURBOOK_{'_'.join(str(at) for at in one['loc']).upper()}: {one['msg']}" for one in error.errors()]
+    return "; ".join(problems)
+
 
 app = typer.Typer(
     name="hourbook",
+    cls=Commands,
     help="Meter, rate and bill supercomputing time: usage in, bills, balances and supplier checks out.",
+    epilog="Example: hourbook init && hourbook import slurm sacct.psv --cluster hpc1 --timezone Asia/Shanghai",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -26,7 +68,7 @@ def main(
         typer.Option("--home", help="Folder with database and lake; default $HOURBOOK_HOME, else ./hourbook-data."),
     ] = None,
 ) -> None:
-    """Meter, rate and bill supercomputing time."""
+    """Meter, rate and bill supercomputing time: usage in, bills, balances and supplier checks out."""
 
 
 setup.register(app)

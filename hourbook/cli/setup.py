@@ -10,7 +10,8 @@ import typer
 
 from hourbook.applying import Applied, ConfigurationRefusedError, apply_files
 from hourbook.cli.home import home_of, home_path
-from hourbook.cli.output import REFUSED, Format, FormatOption, console, errors, print_rows, refusals, refuse
+from hourbook.cli.output import Format, FormatOption, console, notice, print_rows, refusals, refuse
+from hourbook.cli.reading import read_instant
 from hourbook.database import HomeError, create_home
 from ledger.store import BusinessKeyConflictError
 
@@ -18,25 +19,27 @@ from ledger.store import BusinessKeyConflictError
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: hourbook --home ./books init")(init)
-    app.command("apply", epilog="Example: hourbook apply fixtures/operator --dry-run")(apply)
+    app.command("apply", epilog="Example: hourbook apply fixtures/operator/facts --dry-run")(apply)
 
 
 def init(
     context: typer.Context,
     clock: Annotated[
-        str | None,
-        typer.Option(help="Fix the home's clock for ever, e.g. 2026-12-01T10:00:00+08:00 (demonstrations only)."),
+        datetime | None,
+        typer.Option(
+            parser=read_instant,
+            metavar="INSTANT",
+            help="Fix the home's clock for ever, as 2026-12-01T10:00:00+08:00 (demonstrations only).",
+        ),
     ] = None,
 ) -> None:
     """Create a home: the folder that holds database and lake."""
-    try:
-        fixed = datetime.fromisoformat(clock) if clock else None
-    except ValueError as error:
-        raise typer.BadParameter(f"{clock!r} is no instant; write it as 2026-12-01T10:00:00+08:00") from error
     with refusals(HomeError):
-        home = create_home(home_path(context), fixed)
-    console.print(f"created {home.path}" + (f", clock fixed at {fixed.isoformat()}" if fixed else ""))
+        home = create_home(home_path(context), clock)
     home.close()
+    fixed = f", clock fixed at {clock.isoformat()}" if clock else ""
+    console.print(f"created {home.path}{fixed}", highlight=False, markup=False)
+    console.print("next: hourbook apply, or hourbook import slurm", style="dim")
 
 
 def apply(
@@ -52,7 +55,7 @@ def apply(
             applied = apply_files(home, paths, dry_run=dry_run)
         except ConfigurationRefusedError as error:
             for problem in error.problems:
-                errors.print(str(problem), markup=False, highlight=False)
+                notice(str(problem))
             raise refuse(str(error)) from error
     _show(applied, form, dry_run=dry_run)
 
@@ -70,6 +73,3 @@ def _show(applied: Applied, form: Format, *, dry_run: bool) -> None:
         )
         if applied.purchases:
             console.print(f"{applied.purchases} pack(s) and grant(s) posted")
-
-
-__all__ = ["REFUSED", "register"]

@@ -48,12 +48,16 @@ def sqlite_triggers(table: str, keys: tuple[tuple[str, ...], ...]) -> Iterator[s
     )
 
 
+# What every guard of PostgreSQL does; the auditor compares it with what the database holds.
+REFUSAL = (
+    " BEGIN RAISE EXCEPTION '% is append-only: record a new fact or a reversal instead', TG_TABLE_NAME "
+    "USING ERRCODE = 'integrity_constraint_violation'; END "
+)
+
+
 def postgresql_triggers(table: str) -> Iterator[str]:
     """Return the statements that make a table of PostgreSQL append-only, TRUNCATE included."""
-    yield (
-        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-        "BEGIN RAISE EXCEPTION '% is append-only: record a new fact or a reversal instead', TG_TABLE_NAME; END $$"
-    )
+    yield f"CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $${REFUSAL}$$"
     yield (
         f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"

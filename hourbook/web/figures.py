@@ -19,7 +19,6 @@ from hourbook.refreshing import current_pins
 from hourbook.settings import Home
 from hourbook.viewing import Listed, counted_balance, listed_documents
 from ledger import store as ledger
-from ledger.accounts import AccountKey
 from ledger.funding import FundingSource
 from pricing.assignment import assign
 from pricing.catalog import Catalog
@@ -171,7 +170,7 @@ _CREDIT = ("assets:receivable:unbilled", "assets:receivable:billed")
 
 
 def customer_lines(home: Home, session: Session, catalog: Catalog) -> list[CustomerLine]:
-    """Return every customer with what the ledger says of it, in order of name."""
+    """Return every customer with what the ledger says of it, in order of id."""
     prepaid: dict[str, int] = defaultdict(int)
     credit: dict[str, int] = defaultdict(int)
     arrears: dict[str, int] = defaultdict(int)
@@ -181,7 +180,7 @@ def customer_lines(home: Home, session: Session, catalog: Catalog) -> list[Custo
             prepaid[key.customer] -= amount
         elif key.code in _CREDIT:
             credit[key.customer] += amount
-        elif _is_arrears(key):
+        elif key.code == "assets:receivable:arrears":
             arrears[key.customer] += amount
     limits: dict[str, int] = defaultdict(int)
     for contract in catalog.contracts.values():
@@ -191,7 +190,3 @@ def customer_lines(home: Home, session: Session, catalog: Catalog) -> list[Custo
         CustomerLine(customer, prepaid[name], limits[name], credit[name], arrears[name])
         for name, customer in sorted(catalog.customers.items())
     ]
-
-
-def _is_arrears(key: AccountKey) -> bool:
-    return key.code == "assets:receivable:arrears"

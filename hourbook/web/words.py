@@ -40,6 +40,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "days_none": ("近 7 天无消费", "nothing used in the last 7 days"),
     "days_hint": ("按近 7 天的用量推算", "at the rate of the last 7 days"),
     "days_over": ("余额已用完", "nothing is left"),
+    "stop": ("。", ". "),
     "arrears_note": (
         "有用量尚未结清；下一笔充值将首先结清欠费。",
         "Some usage is not covered yet. The next top-up settles it first.",

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from base.columns import EPOCH
+from base.columns import EPOCH, BigInt
 from ledger.accounts import AccountKey, normal_balance
 from ledger.funding import FundingSource, sources_hash
 from ledger.journal import GENESIS, OWNER, Posting, Transaction, canonical_json, chain_hash
@@ -74,8 +74,8 @@ _KEY = (ACCOUNT.c.code, ACCOUNT.c.customer, ACCOUNT.c.asset, ACCOUNT.c.detail)
 _MOVED = select(BALANCE.c.account_id, BALANCE.c.version, BALANCE.c.debit_posted - BALANCE.c.credit_posted).where(
     BALANCE.c.account_id.in_(bindparam("accounts", expanding=True))
 )
-_DEBIT, _CREDIT = bindparam("debit", type_=Integer), bindparam("credit", type_=Integer)
-_GUARD = bindparam("guard", type_=Integer)
+_DEBIT, _CREDIT = bindparam("debit", type_=BigInt), bindparam("credit", type_=BigInt)
+_GUARD = bindparam("guard", type_=BigInt)
 # The condition travels with the write, so two charges can never both take a lot's last cent. `guard` is 0 where
 # the balance may go anywhere, 1 or -1 (debit or credit side) where it may not fall below 0.
 _MOVE_ACCOUNT = (

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Integer,
     Table,
     Text,
     UniqueConstraint,
@@ -21,7 +20,7 @@ from base.money import MAX_MINOR
 ACCOUNT = Table(
     "ledger_account",
     SQLModel.metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", BigInt, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("customer", Text, nullable=False),
     Column("code", Text, nullable=False),
@@ -37,7 +36,7 @@ ACCOUNT = Table(
 BALANCE = Table(
     "account_balance",
     SQLModel.metadata,
-    Column("account_id", Integer, ForeignKey("ledger_account.id"), primary_key=True),
+    Column("account_id", BigInt, ForeignKey("ledger_account.id"), primary_key=True),
     *(
         Column(name, BigInt, CheckConstraint(f"{name} >= 0 AND {name} < {MAX_MINOR}"), nullable=False)
         for name in ("debit_posted", "credit_posted", "debit_pending", "credit_pending")
@@ -48,7 +47,7 @@ BALANCE = Table(
 TRANSACTION = Table(
     "ledger_transaction",
     SQLModel.metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInt, primary_key=True, autoincrement=False),
     Column("owner", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("business_key", Text, nullable=False, unique=True),
@@ -60,7 +59,7 @@ TRANSACTION = Table(
     Column("period", Text, nullable=False),
     Column("narration", Text, nullable=False),
     Column("metadata", Text, nullable=False),
-    Column("reverses", Integer, ForeignKey("ledger_transaction.sequence"), unique=True),
+    Column("reverses", BigInt, ForeignKey("ledger_transaction.sequence"), unique=True),
     Column("previous_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
     UniqueConstraint("owner", "sequence"),
@@ -72,10 +71,10 @@ TRANSACTION = Table(
 POSTING = Table(
     "posting",
     SQLModel.metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=False),
-    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInt, primary_key=True, autoincrement=False),
+    Column("line", BigInt, primary_key=True, autoincrement=False),
     Column("owner", Text, nullable=False),
-    Column("account_id", Integer, nullable=False),
+    Column("account_id", BigInt, nullable=False),
     Column("side", Text, CheckConstraint("side IN ('debit', 'credit')"), nullable=False),
     Column("amount_minor", BigInt, CheckConstraint(f"amount_minor > 0 AND amount_minor < {MAX_MINOR}"), nullable=False),
     Column("balance_after", BigInt, nullable=False),
@@ -111,6 +110,6 @@ FUNDING = Table(
     Column("tax_rate", Text, nullable=False),
     Column("quantity", BigInt, CheckConstraint("quantity >= 0"), nullable=False),
     Column("note", Text, nullable=False),
-    Column("sequence", Integer, ForeignKey("ledger_transaction.sequence"), nullable=False),
+    Column("sequence", BigInt, ForeignKey("ledger_transaction.sequence"), nullable=False),
     UniqueConstraint("customer", "kind", "reference"),
 )

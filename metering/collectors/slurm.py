@@ -58,8 +58,10 @@ def read_sacct(
         no_usage.update({str(reason): int(count) for reason, count in without.value_counts().iter_rows()})
         refused.extend(_refused(judged, found, cluster))
     refused.sort(key=lambda event: event.line)
-    frame = pl.concat(events) if events else EVENT_SCHEMA.to_frame()
-    return Collected(check_frame(frame, EVENT_SCHEMA, "sacct"), tuple(refused), dict(no_usage), tuple(_notes(found)))
+    frame = check_frame(pl.concat(events) if events else EVENT_SCHEMA.to_frame(), EVENT_SCHEMA, "sacct")
+    declared = timezone.key if timezone else None
+    reading = {"cluster": cluster.name, "timezone": declared, "columns": found.layout.columns}
+    return Collected(frame, tuple(refused), dict(no_usage), tuple(_notes(found)), reading)
 
 
 def _judged(found: SacctLines, lines: pl.Series, cluster: Cluster, zone: ZoneInfo | None) -> pl.DataFrame:

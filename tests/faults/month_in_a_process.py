@@ -9,7 +9,7 @@ from pathlib import Path
 from hourbook.billing_run import Month, run_month
 from hourbook.database import HomeError, create_home, open_home
 from hourbook.demo import CLOCK, sample_month
-from hourbook.settings import DATABASE_FILE
+from hourbook.settings import Home
 
 
 def small_month() -> Month:
@@ -22,11 +22,18 @@ def small_month() -> Month:
 
 def main(path: Path) -> None:
     """Take the month up where the last process left it."""
+    run_month(_home(path), small_month(), lambda _step, _done, _all: None)
+
+
+def _home(path: Path) -> Home:
     try:
-        home = open_home(path) if (path / DATABASE_FILE).is_file() else create_home(path, CLOCK)
-    except HomeError:  # killed while the home was made, or another process made it first
-        home = open_home(path)
-    run_month(home, small_month(), lambda _step, _done, _all: None)
+        return open_home(path)
+    except HomeError:  # there is none yet, or whoever made it was killed
+        pass
+    try:
+        return create_home(path, CLOCK)
+    except HomeError:  # another process was first
+        return open_home(path)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,22 @@ qos = "*"
 resource = "cpu"
 sku = "core-hour"
 
+[[sku_rules]]
+order = 2
+cluster = "*"
+partition = "*"
+qos = "*"
+resource = "node"
+included = true
+
+[[sku_rules]]
+order = 3
+cluster = "*"
+partition = "*"
+qos = "*"
+resource = "wall"
+included = true
+
 [[prices]]
 sku = "core-hour"
 effective_from = 2020-01-01

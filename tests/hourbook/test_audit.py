@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from hourbook import audit
 from hourbook.audit import ANCHORS_FILE, Anchor, Finding, anchor, read_anchors, verify
-from hourbook.database import create_home, open_home, write_session
+from hourbook.database import open_home, write_session
+from hourbook.migrations.triggers import APPEND_ONLY
 from hourbook.settings import DATABASE_FILE, Home
 from ledger.accounts import AccountKey
 from ledger.funding import FundingSource
 from ledger.journal import canonical_json, chain_hash, transaction_from_movements
 from ledger.store import post, post_with_sources
+from tests.homes import NewHome
 
 NOW = datetime(2026, 11, 3, 2, 0, tzinfo=UTC)
 DAY = date(2026, 11, 3)
@@ -33,9 +35,9 @@ REVENUE = AccountKey("income:usage", detail="core-hour|hpc1")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home(new_home: NewHome, tmp_path: Path) -> Home:
     """A receipt, five accruals of which one is reversed, and an anchor at the end."""
-    made = create_home(tmp_path / "home", NOW)
+    made = new_home(tmp_path / "home", NOW)
     with write_session(made.engine) as session:
         lot = FundingSource("lot-1", "lot", "u-north", "HT-1", "bank 7", DAY, DAY, gross_minor=1060)
         receipt = transaction_from_movements(
@@ -58,12 +60,28 @@ def home(tmp_path: Path) -> Iterator[Home]:
             post(session, accrual, NOW)
         post(session, accrual.reversed(effective_on=DAY, narration="wrong"), NOW)
     anchor(made)
-    yield made
-    made.close()
+    return made
+
+
+on_sqlite = pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("new_home", ["postgresql"], indirect=True)
 
 
 def tampered(home: Home, *statements: str) -> list[Finding]:
     """Alter the database with the triggers out of the way, put them back, and let the auditor look."""
+    alter = _alter_sqlite if home.engine.dialect.name == "sqlite" else _alter_postgresql
+    alter(home, statements)
+    return verify(home.engine, anchors=read_anchors(home.path))
+
+
+def _alter_postgresql(home: Home, statements: Sequence[str]) -> None:
+    # A superuser's way round every trigger and reference.
+    with write_session(home.engine) as session:
+        for statement in ("SET LOCAL session_replication_role = replica", *statements):
+            session.connection().exec_driver_sql(statement)
+
+
+def _alter_sqlite(home: Home, statements: Sequence[str]) -> None:
     home.engine.dispose()
     with closing(sqlite3.connect(home.path / DATABASE_FILE)) as connection:
         triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
@@ -74,7 +92,6 @@ def tampered(home: Home, *statements: str) -> list[Finding]:
         for _, sql in triggers:
             connection.execute(sql)
         connection.commit()
-    return verify(home.engine, anchors=read_anchors(home.path))
 
 
 # What somebody would put right besides, to hide that a transaction at the end is gone.
@@ -188,13 +205,14 @@ def test_only_the_anchor_shows_a_cut_tail(home: Home) -> None:
 def forge(home: Home, sequence: int) -> tuple[str, str]:
     """Return statements that alter a transaction's narration and give it a link that fits the alteration."""
     with home.engine.connect() as connection:
-        select = "SELECT * FROM ledger_transaction WHERE sequence = ?"
-        row = dict(connection.exec_driver_sql(select, (sequence,)).mappings().one())
-        legs = connection.exec_driver_sql(
+        wanted = {"sequence": sequence}
+        select = text("SELECT * FROM ledger_transaction WHERE sequence = :sequence")
+        row = dict(connection.execute(select, wanted).mappings().one())
+        select = text(
             "SELECT code, a.customer, asset, detail, side, amount_minor FROM posting p "
-            "JOIN ledger_account a ON a.id = p.account_id WHERE sequence = ? ORDER BY line",
-            (sequence,),
-        ).fetchall()
+            "JOIN ledger_account a ON a.id = p.account_id WHERE sequence = :sequence ORDER BY line"
+        )
+        legs = connection.execute(select, wanted).fetchall()
     sealed = {name: value for name, value in row.items() if name not in {"sequence", "previous_hash", "hash"}}
     body = {**sealed, "narration": "forged", "postings": [list(leg) for leg in legs]}
     link = chain_hash(sequence, row["previous_hash"], canonical_json(body))
@@ -227,6 +245,7 @@ def test_a_renumbered_line_is_found(home: Home) -> None:
     assert finding == Finding("I9", "lines of a transaction are missing", {"transaction": 7})
 
 
+@on_sqlite  # a file is copied
 def test_an_older_copy_of_the_database_is_found(home: Home, tmp_path: Path) -> None:
     home.engine.dispose()
     shutil.copy(home.path / DATABASE_FILE, tmp_path / "yesterday")
@@ -243,6 +262,7 @@ def test_an_older_copy_of_the_database_is_found(home: Home, tmp_path: Path) -> N
 HOLLOW = "CREATE TRIGGER posting_no_update BEFORE UPDATE ON posting BEGIN SELECT 1; END"
 
 
+@on_sqlite
 @pytest.mark.parametrize("instead", ["", HOLLOW])
 def test_a_trigger_that_is_gone_or_hollow_is_found(home: Home, instead: str) -> None:
     with closing(sqlite3.connect(home.path / DATABASE_FILE)) as connection:
@@ -251,12 +271,65 @@ def test_a_trigger_that_is_gone_or_hollow_is_found(home: Home, instead: str) -> 
     assert finding.facts == {"trigger": "posting_no_update"}
 
 
+GONE = "DROP TRIGGER posting_no_change ON posting"
+GUARD = "CREATE TRIGGER posting_no_change {} ON posting FOR EACH {} EXECUTE FUNCTION {}()"
+NOTHING = "CREATE {} FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+ALL_THREE = "BEFORE UPDATE OR DELETE OR TRUNCATE"
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    ("guards", "instead"),
+    [
+        pytest.param(1, "ALTER TABLE posting DISABLE TRIGGER posting_no_change", id="switched off"),
+        pytest.param(1, GONE, id="gone"),
+        pytest.param(len(APPEND_ONLY), NOTHING.format("OR REPLACE", "refuse_change"), id="hollow"),
+        pytest.param(
+            1, (GONE, GUARD.format("BEFORE DELETE OR TRUNCATE", "STATEMENT", "refuse_change")), id="not on update"
+        ),
+        pytest.param(
+            1,
+            (GONE, GUARD.format("BEFORE UPDATE OF line OR DELETE OR TRUNCATE", "STATEMENT", "refuse_change")),
+            id="of one column",
+        ),
+        pytest.param(1, (GONE, GUARD.format(ALL_THREE, "STATEMENT WHEN (false)", "refuse_change")), id="never"),
+        pytest.param(
+            1, (GONE, NOTHING.format("", "other"), GUARD.format(ALL_THREE, "STATEMENT", "other")), id="another one"
+        ),
+    ],
+)
+def test_a_guard_of_postgresql_that_guards_no_more_is_found(
+    home: Home, guards: int, instead: str | tuple[str, ...]
+) -> None:
+    with write_session(home.engine) as session:
+        for statement in (instead,) if isinstance(instead, str) else instead:
+            session.connection().exec_driver_sql(statement)
+    findings = verify(home.engine)
+    assert len(findings) == guards
+    assert {"trigger": "posting_no_change"} in [finding.facts for finding in findings]
+
+
+@on_postgresql
+def test_a_row_that_breaks_a_condition_of_its_table_is_found(home: Home) -> None:
+    # As a damaged page would leave it: the server itself looks at conditions only when rows are written.
+    with write_session(home.engine) as session:
+        for statement in (
+            "ALTER TABLE account_balance DROP CONSTRAINT account_balance_debit_pending_check",
+            "UPDATE account_balance SET debit_pending = -1 WHERE account_id = 1",
+            "ALTER TABLE account_balance ADD CONSTRAINT broken CHECK (debit_pending >= 0) NOT VALID",
+        ):
+            session.connection().exec_driver_sql(statement)
+    (finding, *_) = verify(home.engine)
+    assert finding.message == "the database is damaged: 1 rows of account_balance break broken"
+
+
 def test_a_posting_to_an_account_that_is_not_there_is_found(home: Home) -> None:
     findings = tampered(home, "UPDATE posting SET account_id = 99 WHERE sequence = 7 AND line = 1")
     assert findings[0].check == "storage"
     assert "ledger_account that is not there" in findings[0].message
 
 
+@on_sqlite  # its pages are where we know them
 def test_a_damaged_page_is_found(home: Home) -> None:
     home.engine.dispose()
     with closing(sqlite3.connect(home.path / DATABASE_FILE)) as connection:
@@ -337,11 +410,10 @@ def test_the_auditors_json_and_the_ledgers_are_the_same_bytes(body: dict[str, st
     assert audit._canonical(body) == canonical_json(body)  # noqa: SLF001
 
 
-def test_an_empty_journal_is_anchored_at_zero(tmp_path: Path) -> None:
-    empty = create_home(tmp_path / "empty", NOW)
+def test_an_empty_journal_is_anchored_at_zero(new_home: NewHome, tmp_path: Path) -> None:
+    empty = new_home(tmp_path / "empty", NOW)
     assert anchor(empty) == Anchor(0, "0" * 64)
     assert verify(empty.engine, anchors=read_anchors(empty.path)) == []
-    empty.close()
 
 
 def test_a_lots_tax_rate_is_part_of_its_fingerprint(home: Home) -> None:

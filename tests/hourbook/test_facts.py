@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from hourbook.database import create_home, read_session, write_session
+from hourbook.database import read_session, write_session
 from hourbook.facts import Changes, FactError, FactKey, as_of, latest, record
 from hourbook.settings import Home
+from tests.homes import NewHome
 
 NOW = datetime(2026, 11, 3, 2, 0, tzinfo=UTC)
 PHYSICS: FactKey = ("customers", "u-north-physics")
@@ -21,10 +21,8 @@ PRICE: FactKey = ("prices", "core-hour:2026-11-01")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = create_home(tmp_path / "home", NOW)
-    yield made
-    made.close()
+def home(new_home: NewHome, tmp_path: Path) -> Home:
+    return new_home(tmp_path / "home", NOW)
 
 
 def apply(home: Home, facts: dict[FactKey, dict[str, Any]]) -> Changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from hourbook import sealing
-from hourbook.database import create_home, read_session, run_write
+from hourbook.database import read_session, run_write
 from hourbook.rollups import UncutWindowError, Window, read_rollup, roll_up_dirty
 from hourbook.sealing import Sealed, SealerBusyError, seal, total_account, usage_accounting
 from hourbook.settings import Home
@@ -23,6 +23,7 @@ from metering import store
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 from metering.lake import EventLake
 from metering.plan import RollupPlan
+from tests.homes import NewHome
 
 NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
 SHANGHAI = RollupPlan(zones=("Asia/Shanghai",))
@@ -94,10 +95,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    home = create_home(tmp_path / "home", NOW)
-    yield Site(home)
-    home.close()
+def site(new_home: NewHome, tmp_path: Path) -> Site:
+    return Site(new_home(tmp_path / "home", NOW))
 
 
 def test_accepted_events_become_figures(site: Site) -> None:
@@ -292,12 +291,11 @@ def test_a_window_that_the_plan_does_not_cut_is_refused(site: Site) -> None:
         read_rollup(session, site.lake, SHANGHAI, Window(DAY_22, DAY_22 + timedelta(hours=1)))
 
 
-def test_batches_in_any_order_and_grouping_give_the_same_figures(tmp_path: Path) -> None:
+def test_batches_in_any_order_and_grouping_give_the_same_figures(new_home: NewHome, tmp_path: Path) -> None:
     grown = [{"id": f"{job}:1", "revision": rev, "end_second": MIDNIGHT + rev} for job in range(5) for rev in range(9)]
     figures = set()
     for seed in range(3):
-        home = create_home(tmp_path / str(seed), NOW)
-        site = Site(home)
+        site = Site(new_home(tmp_path / str(seed), NOW))
         shuffle = random.Random(seed)  # noqa: S311
         for row in shuffle.sample(grown, len(grown)):
             site.accept(row)
@@ -307,7 +305,6 @@ def test_batches_in_any_order_and_grouping_give_the_same_figures(tmp_path: Path)
         site.seal()
         figures.add(site.cpu_seconds())
         assert site.account().statuses["kept"] == 5
-        home.close()
     assert figures == {5 * 8}
 
 

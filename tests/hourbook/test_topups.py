@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,6 +65,21 @@ def test_the_same_request_again_is_the_same_session_also_after_it_was_paid(shop:
     again = shop.start()
     assert (again.id, again.session_id, again.url) == (first.id, first.session_id, first.url)
     assert len(shop.fake.sessions) == 1
+
+
+def test_the_same_request_sent_by_many_at_once_is_one_session(shop: Shop) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: shop.start(), range(16)))
+    assert len({(intent.id, intent.session_id, intent.url) for intent in made}) == 1
+    assert (len(shop.fake.sessions), shop.rows("checkout_intent")) == (1, 1)
+
+
+def test_a_payment_told_of_by_many_at_once_is_credited_once(shop: Shop) -> None:
+    events = shop.fake.storm(shop.fake.pay(shop.start_session()), 1)
+    with ThreadPoolExecutor(8) as pool:
+        settled = list(pool.map(shop.deliver, events))
+    assert sum(one.credited for one in settled) == 1
+    assert shop.wallet() == 10_600
 
 
 def test_the_same_key_for_another_amount_is_refused(shop: Shop) -> None:

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from invoices import store
 from invoices.document import DocumentContent
+from tests.homes import NewHome
 
 Make = Callable[..., DocumentContent]
 NOW = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    engine = create_engine("sqlite://")
-    SQLModel.metadata.create_all(engine)
-    with engine.begin() as connection:
-        for statement in store.TRIGGERS["sqlite"]:
-            connection.execute(text(statement))
-    with Session(engine) as opened:
+def session(new_home: NewHome, tmp_path: Path) -> Iterator[Session]:
+    engine = new_home(tmp_path / "home", NOW).engine
+    with Session(engine.execution_options(hourbook_write=True)) as opened:
         yield opened
-    engine.dispose()
 
 
 def test_numbers_follow_each_other_in_each_series(session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from hourbook.audit import verify
-from hourbook.database import create_home, read_session, write_session
+from hourbook.database import read_session, write_session
 from hourbook.settings import Home
 from ledger.accounts import AccountKey, grant_asset, pack_asset
 from ledger.funding import FundingSource
@@ -34,6 +34,7 @@ from ledger.store import (
     post_with_sources,
     transactions,
 )
+from tests.homes import NewHome
 
 from .ledger_stories import (
     ARREARS,
@@ -52,17 +53,17 @@ from .ledger_stories import (
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = create_home(tmp_path / "home", NOW)
-    yield made
-    made.close()
+def home(new_home: NewHome, tmp_path: Path) -> Home:
+    return new_home(tmp_path / "home", NOW)
 
 
 def everything(engine: Engine) -> dict[str, Sequence[Any]]:
     """Every row of every table of the ledger."""
     with engine.connect() as connection:
-        names = connection.execute(text("SELECT name FROM sqlite_schema WHERE type = 'table'")).scalars().all()
-        return {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in names}  # noqa: S608
+        names = inspect(connection).get_table_names()
+        rows = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in names}  # noqa: S608
+    # A table's rows have no order of their own.
+    return {name: sorted(found, key=repr) for name, found in rows.items()}
 
 
 def test_a_charge_moves_money_from_the_lot_to_revenue(home: Home) -> None:
@@ -239,13 +240,35 @@ def test_a_receipt_makes_its_lot_once(home: Home) -> None:
         "DELETE FROM funding_source",
         "UPDATE ledger_account SET customer = 'c-acme'",
         "DELETE FROM ledger_account",
+        "INSERT INTO posting SELECT * FROM posting WHERE true ON CONFLICT (sequence, line) DO UPDATE SET line = 9",
+        "INSERT INTO ledger_account SELECT * FROM ledger_account WHERE true ON CONFLICT (id) DO UPDATE SET detail = ''",
+    ],
+)
+def test_plain_sql_cannot_change_what_is_recorded(home: Home, statement: str) -> None:
+    refuse(home, statement)
+
+
+@pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "statement",
+    [
         "REPLACE INTO posting SELECT sequence, line, owner, account_id, side, 1, 1, account_version FROM posting",
         "REPLACE INTO posting SELECT 1, 99, owner, account_id, side, 1, 1, account_version FROM posting",
         "REPLACE INTO funding_source SELECT * FROM funding_source",
         "REPLACE INTO ledger_account SELECT * FROM ledger_account",
     ],
 )
-def test_plain_sql_cannot_change_what_is_recorded(home: Home, statement: str) -> None:
+def test_sqlites_own_way_to_replace_a_row_is_refused_too(home: Home, statement: str) -> None:
+    refuse(home, statement)
+
+
+@pytest.mark.parametrize("new_home", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("table", ["posting", "ledger_transaction, ledger_account", "document"])
+def test_postgresqls_own_way_to_empty_a_table_is_refused_too(home: Home, table: str) -> None:
+    refuse(home, f"TRUNCATE {table} CASCADE")
+
+
+def refuse(home: Home, statement: str) -> None:
     lot = FundingSource("lot-1", "lot", "u-north", "HT-1", "bank 7", DAY, gross_minor=100)
     with write_session(home.engine) as session:
         post_with_sources(session, transaction("receipt:1", {BANK: 100, LOT: -100}), [lot], NOW)
@@ -270,8 +293,10 @@ MOVES = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=MOVES)
-def test_balances_are_the_fold_of_what_was_accepted(tmp_path_factory: pytest.TempPathFactory, moves: list[Any]) -> None:
-    home = create_home(tmp_path_factory.mktemp("fold") / "home", NOW)
+def test_balances_are_the_fold_of_what_was_accepted(
+    new_home: NewHome, tmp_path_factory: pytest.TempPathFactory, moves: list[Any]
+) -> None:
+    home = new_home(tmp_path_factory.mktemp("fold") / "home", NOW)
     model: dict[AccountKey, int] = dict.fromkeys(ACCOUNTS, 0)
     with write_session(home.engine) as session:
         for number, (debited, credited, amount) in enumerate(moves):

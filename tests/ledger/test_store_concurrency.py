@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import pytest
 from sqlalchemy import text
 
 from hourbook.audit import verify
-from hourbook.database import create_home, read_session
+from hourbook.database import read_session
 from hourbook.settings import Home
 from ledger.accounts import AccountKey
 from ledger.store import InsufficientFundsError, posting, transactions
+from tests.homes import NewHome
 
 from .ledger_stories import (
     ARREARS,
@@ -34,10 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = create_home(tmp_path / "home", NOW)
-    yield made
-    made.close()
+def home(new_home: NewHome, tmp_path: Path) -> Home:
+    return new_home(tmp_path / "home", NOW)
 
 
 WRITER = """

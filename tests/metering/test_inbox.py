@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 from sqlmodel import Session
 
-from hourbook.database import create_home
 from metering import store
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 from metering.plan import RollupPlan
+from tests.homes import NewHome
 
 Events = Callable[..., pl.DataFrame]
 NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
@@ -21,11 +21,10 @@ BROKEN = RejectedEvent("broken_row", "not 52 columns", b"a|b", line=7, source="s
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    home = create_home(tmp_path / "home", NOW)
+def session(new_home: NewHome, tmp_path: Path) -> Iterator[Session]:
+    home = new_home(tmp_path / "home", NOW)
     with Session(home.engine.execution_options(hourbook_write=True)) as session, session.begin():
         yield session
-    home.close()
 
 
 def collected(events: pl.DataFrame, *rejected: RejectedEvent, **no_usage: int) -> Collected:
@@ -70,6 +69,16 @@ def test_a_rejected_row_is_kept_with_its_bytes_and_reason(session: Session, even
     accepted(session, collected(events_of(), BROKEN))
     entry = store.quarantine_entry(session, "Q-1")
     assert (entry.id, entry.code, entry.raw, entry.line, entry.status) == ("Q-1", "broken_row", b"a|b", 7, "open")
+
+
+def test_a_row_with_a_null_character_is_kept_where_text_has_none(session: Session, events_of: Events) -> None:
+    # Text of PostgreSQL cannot hold one; the bytes as they came are kept whole.
+    broken = RejectedEvent("broken_row", "job a\0b", b"a\0b", 7, source="slurm:h\0", event_id="9:\0", month="2026-11")
+    accepted(session, collected(events_of(), broken), origin="a\0b")
+    session.flush()
+    session.expire_all()
+    entry = store.quarantine_entry(session, "Q-1")
+    assert (entry.raw, entry.message, entry.source, entry.event_id) == (b"a\0b", "job a␀b", "slurm:h␀", "9:␀")
 
 
 def test_the_same_broken_row_again_does_not_open_twice(session: Session, events_of: Events) -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Table, create_engine
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from reconciliation.store import (
-    SupplierBillLineRow,
-    SupplierBillRejectedRow,
-    SupplierBillRow,
     add_bill,
     bill_versions,
     current_bill,
     suppliers_with_bill,
 )
 from reconciliation.supplier_bill import SupplierBill, load_bill
+from tests.homes import NewHome
 
 NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
 HEADER = "line_id,month,cluster,queue,login,item,quantity,unit,unit_price,amount"
@@ -28,23 +26,10 @@ BROKEN = "0002,2026-11,cpu2,cpu,grp_b,core-hour,-1,core-hour,0.05,50.00"
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    """Open an empty database whose tables are as strict as a home's."""
-    tables = [
-        SQLModel.metadata.tables[str(row.__tablename__)]
-        for row in (SupplierBillRow, SupplierBillLineRow, SupplierBillRejectedRow)
-    ]
-    _make_strict(tables)
-    engine = create_engine("sqlite://")
-    SQLModel.metadata.create_all(engine, tables=tables)
-    with Session(engine) as opened:
+def session(new_home: NewHome, tmp_path: Path) -> Iterator[Session]:
+    engine = new_home(tmp_path / "home", NOW).engine
+    with Session(engine.execution_options(hourbook_write=True)) as opened:
         yield opened
-    engine.dispose()
-
-
-def _make_strict(tables: list[Table]) -> None:
-    for table in tables:
-        table.dialect_options["sqlite"]["strict"] = True
 
 
 def bill(*lines: str) -> SupplierBill:

@@ -1,0 +1,217 @@
+"""On PostgreSQL, sessions give what they give on SQLite, and a server that is not safe for money is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event, func, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from hourbook import database
+from hourbook.database import (
+    DatabaseUnsafeError,
+    HomeError,
+    assert_safe,
+    create_home,
+    make_engine,
+    open_home,
+    read_session,
+    run_write,
+    write_session,
+)
+from hourbook.engines import postgresql as kind
+from hourbook.settings import Home, Settings
+from ledger.store.tables import BALANCE
+from metering.store import InboxBatchRow
+from tests.homes import NewHome
+from tests.postgresql import Server
+
+NOON = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
+FLAGS = {("home", "id"), ("inbox_batch", "sealed"), ("ledger_account", "has_floor"), ("stripe_event", "live")}
+
+pytestmark = pytest.mark.parametrize("new_home", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def home(new_home: NewHome, tmp_path: Path) -> Home:
+    return new_home(tmp_path / "home", NOON)
+
+
+@pytest.fixture
+def loosened(home: Home) -> Iterator[Engine]:
+    """An engine on the same database, for a test to make unsafe."""
+    engine = make_engine(home.engine.url.render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("setting", "weakness"),
+    [
+        ("synchronous_commit = off", "synchronous_commit is off"),
+        ("synchronous_commit = local", "synchronous_commit is local"),
+        ("session_replication_role = replica", "session_replication_role is replica"),
+    ],
+)
+def test_a_connection_that_could_lose_money_is_refused(loosened: Engine, setting: str, weakness: str) -> None:
+    event.listen(loosened, "connect", lambda connection, _: connection.execute(f"SET {setting}"))
+    event.listen(loosened, "connect", lambda connection, _: connection.commit())
+    with pytest.raises(DatabaseUnsafeError, match=weakness):
+        assert_safe(loosened)
+
+
+def test_a_database_that_sorts_text_by_a_locale_is_refused(home: Home, postgresql: Server, tmp_path: Path) -> None:
+    name = "of_a_locale"
+    # Stands for any: this one, every machine has.
+    postgresql.run(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE 'C.UTF-8'")
+    url = postgresql.url(name)
+    with pytest.raises(DatabaseUnsafeError, match="createdb --template=template0"):
+        create_home(tmp_path / "new", NOON, settings=Settings(database_url=url))
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        assert not connection.execute(text("SELECT 1 FROM pg_tables WHERE schemaname = 'public'")).all()
+    engine.dispose()
+    postgresql.drop(name)
+
+
+def test_a_server_that_is_too_old_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kind, "MIN_SERVER", 99)
+    with pytest.raises(DatabaseUnsafeError, match="too old; 99 or later"):
+        assert_safe(home.engine)
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(postgresql: Server, home: Home) -> None:
+    url = postgresql.url("nowhere").replace("hourbook@", "hourbook:secret@")
+    with pytest.raises(HomeError, match=r"nowhere.*cannot be reached.*HOURBOOK_DATABASE_URL") as refused:
+        open_home(home.path, settings=Settings(database_url=url))
+    assert "secret" not in str(refused.value)
+
+
+def test_counts_are_wide_enough_for_years_of_them(home: Home) -> None:
+    query = text(
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND data_type IN ('integer', 'smallint')"
+    )
+    with home.engine.connect() as connection:
+        narrow = {tuple(row) for row in connection.execute(query)}
+    assert narrow == FLAGS
+
+
+def test_sums_of_integers_are_integers(home: Home) -> None:
+    with read_session(home.engine) as session:
+        total = (
+            session.connection()
+            .execute(text("SELECT sum(x) FROM (VALUES (4611686018427387904), (3)) AS v(x)"))
+            .scalar()
+        )
+        assert isinstance(total, int)
+        assert total == 2**62 + 3
+        assert session.connection().execute(select(func.sum(BALANCE.c.debit_posted))).scalar() is None
+
+
+def test_a_flag_is_asked_for_as_on_sqlite(home: Home) -> None:
+    flag = InboxBatchRow.sealed
+    with read_session(home.engine) as session:
+        for condition in (flag.is_(False), flag.is_(True), flag == True, flag != False, flag.in_([True])):  # type: ignore[attr-defined]  # noqa: E712
+            assert session.connection().execute(select(InboxBatchRow.batch_seq).where(condition)).all() == []
+
+
+def test_a_writer_waits_for_the_one_before_and_reads_what_it_wrote(home: Home) -> None:
+    entered, seen = threading.Event(), []
+
+    def second() -> None:
+        entered.set()
+        with write_session(home.engine) as session:
+            seen.append(session.connection().execute(text("SELECT count(*) FROM ledger_head")).scalar())
+
+    with write_session(home.engine) as session:
+        thread = threading.Thread(target=second)
+        thread.start()
+        entered.wait()
+        time.sleep(0.2)
+        assert seen == []
+        session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 0, '')"))
+    thread.join()
+    assert seen == [1]
+
+
+def test_without_the_lock_updates_would_be_lost(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A deliberately broken build: what the lock is for.
+    monkeypatch.setattr(kind, "_BEGIN_WRITING", "SELECT 1")
+    with write_session(home.engine) as session:
+        session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 0, '')"))
+    with write_session(home.engine) as one, write_session(home.engine) as other:
+        read = [
+            each.connection().execute(text("SELECT sequence FROM ledger_head")).scalar_one() for each in (one, other)
+        ]
+        assert read == [0, 0]
+
+
+def test_a_writer_that_waits_too_long_is_busy_and_the_work_is_tried_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "_BEGIN_WRITING", kind._BEGIN_WRITING.replace("10000", "50"))  # noqa: SLF001
+    monkeypatch.setattr(database, "BUSY_PAUSE_SECONDS", 0)
+    holder = threading.Event()
+    tries: list[int] = []
+
+    def hold() -> None:
+        with write_session(home.engine):
+            holder.set()
+            time.sleep(0.12)
+
+    def work(_: object) -> str:
+        tries.append(1)
+        return "done"
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holder.wait()
+    assert run_write(home.engine, work) == "done"
+    thread.join()
+    assert tries == [1], "the work itself is begun only by a writer that has the lock"
+
+
+def test_a_writer_whose_process_is_gone_holds_nobody_up(home: Home, postgresql: Server) -> None:
+    with pytest.raises(DBAPIError), write_session(home.engine) as session:
+        pid = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
+        session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 7, '')"))
+        postgresql.run(f"SELECT pg_terminate_backend({pid})")
+        session.connection().execute(text("SELECT 1"))
+    with write_session(home.engine) as session:
+        assert session.connection().execute(text("SELECT count(*) FROM ledger_head")).scalar() == 0
+
+
+def test_a_lost_connection_is_not_mistaken_for_a_busy_database(home: Home, postgresql: Server) -> None:
+    # Whether its commit counted is not known, so the same work must not be tried blindly again.
+    tries: list[int] = []
+
+    def work(session: database.Session) -> None:
+        tries.append(1)
+        pid = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
+        postgresql.run(f"SELECT pg_terminate_backend({pid})")
+        session.connection().execute(text("SELECT 1"))
+
+    with pytest.raises(OperationalError):
+        run_write(home.engine, work)
+    assert tries == [1]
+
+
+def test_after_a_restart_of_the_server_work_goes_on(home: Home, postgresql: Server) -> None:
+    with read_session(home.engine) as session:
+        session.connection()
+    # One process of the server dies by force, so it ends every connection and recovers from its log.
+    with home.engine.connect() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    os.kill(pid, signal.SIGKILL)
+    postgresql.wait()
+    with write_session(home.engine) as session:
+        session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 0, '')"))
+    assert_safe(home.engine)
