@@ -35,6 +35,24 @@ from hourbook.engines import postgresql, sqlite
 from hourbook.engines.safety import WRITES, DatabaseKind, DatabaseUnsafeError
 from hourbook.settings import Home, Settings
 
+__all__ = [
+    "HOME",
+    "TABLE_MODULES",
+    "DatabaseUnsafeError",
+    "HomeError",
+    "assert_safe",
+    "create_home",
+    "damage",
+    "is_busy",
+    "make_engine",
+    "missing_guards",
+    "open_home",
+    "read_session",
+    "register_tables",
+    "run_write",
+    "write_session",
+]
+
 Result = TypeVar("Result")
 
 MIGRATIONS = Path(__file__).parent / "migrations"

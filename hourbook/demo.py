@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from base.money import format_grouped, parse_amount
+from base.money import parse_amount
 from hourbook.billing_run import Month, MonthRun, run_month
 from hourbook.cli.documents import write_pdfs
 from hourbook.cli.output import Steps
 from hourbook.closing import CloseRefusedError
 from hourbook.database import create_home, open_home, read_session
 from hourbook.demo_page import write_page
+from hourbook.demo_summary import DemoFigures, gather, print_summary
 from hourbook.receiving import TopUp
 from hourbook.reconciliation_report import write_reports
-from hourbook.sealing import BatchAccount, total_account, usage_accounting
 from hourbook.settings import DATABASE_FILE, Home
-from hourbook.usage_report import COLUMNS, UsageQuery, usage_report
-from metering.lake import EventLake
+from invoices import store as invoices
 
 CLOCK = datetime.fromisoformat("2026-12-01T10:00:00+08:00")
 MONTH = "2026-11"
-SAMPLE = Path(__file__).resolve().parents[1] / "fixtures" / "operator"
-OUT = Path("demo")
+REPOSITORY = Path(__file__).resolve().parents[1]
+SAMPLE = REPOSITORY / "fixtures" / "operator"
+OUT = REPOSITORY / "demo"
+FOLDERS = {"invoice": "invoices", "statement": "statements"}
+NARROW = 110
 
 
 def sample_month(sample: Path = SAMPLE) -> Month:
@@ -56,91 +59,82 @@ def _receipt(row: dict[str, str]) -> TopUp:
     )
 
 
-def main() -> int:
-    """Run the demo into ./demo; again, it changes nothing and says so."""
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    place = OUT / "home"
+def run_demo(out: Path, console: Console, month: Month | None = None) -> int:
+    """Run the sample month into a folder; again, it changes nothing and says so."""
+    place = out / "home"
     home = open_home(place) if (place / DATABASE_FILE).is_file() else create_home(place, CLOCK)
-    console.print(f"home {place}, clock fixed at {CLOCK.isoformat()}", style="dim")
+    console.print(f"home {shown(place)}, clock fixed at {CLOCK.isoformat()}", style="dim", highlight=False)
     try:
         with Steps() as steps:
-            run = run_month(home, sample_month(), steps)
-            _write_files(home, run, steps)
+            run = run_month(home, month or sample_month(), steps)
+            _write_files(home, run, out, steps)
     except CloseRefusedError as refused:
         for blocker in refused.blockers:
             console.print(f"{blocker.message}\n  → {blocker.command}", markup=False)
         return 1
-    with read_session(home.engine) as session:
-        accounts = usage_accounting(session, EventLake(home.lake))
-        days = UsageQuery(date(2026, 11, 1), date(2026, 11, 30), ("cluster",))
-        hours = usage_report(home, session, days).to_dicts()
-    _summary(console, run, total_account(accounts), hours)
-    write_page(home, run, accounts, OUT)
-    home.close()
-    _say_what_next(console, run)
+    else:
+        figures = gather(home, run, _commands(place, run))
+        print_summary(console, figures)
+        write_page(figures, out)
+        _say_what_next(console, figures, out)
+    finally:
+        home.close()
     return 0
 
 
-def _write_files(home: Home, run: MonthRun, steps: Steps) -> None:
-    for kind, folder in (("invoice", "invoices"), ("statement", "statements")):
+def _write_files(home: Home, run: MonthRun, out: Path, steps: Steps) -> None:
+    for kind, folder in FOLDERS.items():
         numbers = [content.number for content in run.closed.documents if content.kind == kind]
-        write_pdfs(home, numbers, OUT / folder, steps)
-    write_reports(run.reconciled, OUT / "suppliers")
+        missing = [number for number in numbers if not _is_there(home, number, out / folder / f"{number}.pdf")]
+        write_pdfs(home, missing, out / folder, steps)
+    write_reports(run.reconciled, out / "suppliers")
 
 
-def _summary(console: Console, run: MonthRun, account: BatchAccount, hours: list[dict[str, object]]) -> None:
-    rows = {"rows in": account.rows, **account.statuses}
-    rows |= {f"no usage: {reason}": count for reason, count in account.no_usage.items()}
-    rows |= {f"quarantined: {code}": count for code, count in account.quarantined.items()}
-    console.print(_table("Rows", ("what", "rows"), [(name, f"{count:,}") for name, count in rows.items() if count]))
-    console.print(_table("Hours", ("cluster", *COLUMNS), [tuple(str(v) for v in row.values()) for row in hours]))
-    charged: dict[str, int] = defaultdict(int)
-    for content in run.closed.documents:
-        for line in content.lines:
-            charged[line.product] += line.amount_minor
-    products = [(product, format_grouped(minor, "CNY")) for product, minor in sorted(charged.items())]
-    total = ("all", format_grouped(sum(charged.values()), "CNY"))
-    console.print(_table("Charges, CNY with tax", ("product", "amount"), [*products, total]))
-    console.print(_table("Documents", ("kind", "number", "total CNY", "closing balance", "arrears"), _documents(run)))
-    differences = [
-        (check.supplier.id, found.kind, format_grouped(found.amount_minor, "CNY"), found.message_en)
-        for check in run.reconciled.suppliers
-        for found in check.result.discrepancies
+def _is_there(home: Home, number: str, file: Path) -> bool:
+    """Tell whether a file holds exactly the bytes that its document was first rendered to."""
+    if not file.is_file():
+        return False
+    with read_session(home.engine) as session:
+        first = invoices.rendering_of(session, number)
+    return first == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _commands(place: Path, run: MonthRun) -> list[str]:
+    """Return what to try next, as it can be typed where the demo was started."""
+    hourbook = f"{shown(Path(sys.executable).parent / 'hourbook')} --home {shown(place)}"
+    number = next((one.number for one in run.closed.documents if one.lines), "")
+    return [
+        f"{hourbook} invoice explain {number} --line 1",
+        f"{hourbook} usage --from {MONTH}-01 --to {MONTH}-30 --by day,cluster",
+        f"{hourbook} balance {run.closed.documents[-1].customer.id}",
+        f"{hourbook} reconcile {MONTH}",
+        f"{hourbook} verify",
+        f"{hourbook} serve",
     ]
-    console.print(_table("Supplier differences, CNY", ("supplier", "kind", "effect", "what"), differences))
 
 
-def _documents(run: MonthRun) -> list[tuple[str, ...]]:
-    rows = []
-    for kind in ("invoice", "statement"):
-        contents = [content for content in run.closed.documents if content.kind == kind]
-        wallets = [content.wallet for content in contents if content.wallet]
-        sums = (
-            sum(content.total_minor for content in contents),
-            sum(wallet.closing_minor for wallet in wallets),
-            sum(wallet.arrears_closing_minor for wallet in wallets),
-        )
-        rows.append((kind, str(len(contents)), *(format_grouped(minor, "CNY") for minor in sums)))
-    return rows
+def shown(path: Path) -> str:
+    """Write a path as short as it can be typed here."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith("..") else short
 
 
-def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
-    for n, column in enumerate(columns):
-        figures = n > 0 and all(row[n].replace(",", "").replace(".", "").lstrip("-").isdecimal() for row in rows)
-        table.add_column(column, justify="right" if figures else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _say_what_next(console: Console, run: MonthRun) -> None:
+def _say_what_next(console: Console, figures: DemoFigures, out: Path) -> None:
+    run = figures.run
     if run.closed.repeated and not run.imported and not run.accrued.transactions:
         console.print("\nNothing changed: this month was imported, charged and closed before.", style="bold")
-    number = run.closed.documents[0].number
-    console.print(f"\nEverything is in {OUT}/: open {OUT}/index.html, or look where a cent comes from:")
-    console.print(f"  .venv/bin/hourbook --home {OUT}/home invoice explain {number} --line 1", style="bold green")
+    page = shown(out / "index.html")
+    console.print(f"\nOpen {page} in a browser, or look where a cent comes from:", highlight=False)
+    console.print(f"  {figures.commands[0]}", style="bold green", highlight=False, soft_wrap=True)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo leaves.", file_okay=False)] = OUT,
+) -> None:
+    """Close a month of the sample operator."""
+    console = Console(width=None if sys.stdout.isatty() else NARROW)
+    raise typer.Exit(run_demo(out, console))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    typer.run(main)

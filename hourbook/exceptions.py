@@ -136,14 +136,23 @@ def _decide_usage(home: Home, session: Session, decision: Decision) -> str:
         return f"{exception.id} is written off: {exception.quantity} of {exception.resource} will not be charged"
     if exception.code != "unassigned":
         raise ResolutionError(f"{exception.id} is {exception.code}, so mapping does not help: {exception.message}")
-    mapping = UsageMapping(
-        cluster=exception.cluster,
-        account=exception.account or "*",
-        user=exception.user or "*",
-        project=decision.project or "",
-    )
+    mapping = _mapping(session, exception, decision.project or "")
     _record(home, session, "mapping", mapping, decision)
     return f"{exception.cluster}/{exception.account}/{exception.user} is mapped to {decision.project}"
+
+
+def _mapping(session: Session, exception: UsageException, project: str) -> UsageMapping:
+    if not exception.account and not exception.user:
+        raise ResolutionError(
+            f"{exception.id} names neither account nor user, so a mapping would take everybody's; write it off, "
+            "or apply a [[mappings]] that says so"
+        )
+    names = {"account": exception.account or "*", "user": exception.user or "*"}
+    mapping = UsageMapping(cluster=exception.cluster, project=project, **names)
+    if mapping.fact_key not in facts.as_of(session).get("mapping", {}):
+        return mapping
+    # One that ended stays as it was for its days; this one goes on from where nobody was named.
+    return mapping.model_copy(update={"valid_from": exception.first_day})
 
 
 def _record(home: Home, session: Session, kind: str, fact: UsageMapping | WriteOff, decision: Decision) -> None:

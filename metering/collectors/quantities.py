@@ -36,7 +36,7 @@ def quantity(text: str) -> Fraction:
 
 def pod_allocation(resources: Mapping[str, str], kind: str, rules: GresRules, *, whole_cards: bool) -> Allocation:
     """Return what a pod holds; its `cpus` are thousandths. A resource that is neither a card nor ignored is refused."""
-    amounts = {name: quantity(text) for name, text in resources.items()}
+    amounts = {name: quantity(str(text)) for name, text in resources.items()}
     cards: dict[str, int] = {}
     for name, amount in amounts.items():
         gres = card_gres(name, rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -60,7 +60,13 @@ class Collector:
         """Read a file (plain or gzip); a file that must be refused as a whole raises a ValueError that says why."""
         if options is not None and not isinstance(options, self.options):
             raise TypeError(f"collector {self.name} takes {self.options.__name__}, not {type(options).__name__}")
-        return self.reader(payload, cluster=cluster, timezone=timezone, options=options)
+        found = self.reader(payload, cluster=cluster, timezone=timezone, options=options)
+        if found.reading:
+            return found
+        said = options.model_dump(mode="json", exclude_unset=True) if options else {}
+        zone = timezone.key if timezone else None
+        reading = {"collector": self.name, "cluster": cluster.name, "timezone": zone, "options": said}
+        return replace(found, reading=reading)
 
     def parse_options(self, given: str | Mapping[str, Any]) -> BaseModel:
         """Return options from TOML or from keys and values, or say which is wrong."""

@@ -56,7 +56,7 @@ _MILLISECONDS_FROM = 100_000_000_000
 _REQUEUED = (24, 25, 26)
 
 # Behind the category: io wait, the task of the parallel environment, peak memory.
-_PE_TASK = r"^.*?:[0-9.]+:([^:]*):[0-9.]+[KMGT]?(?::|$)"
+_TAIL = r"^(.*?):[0-9.]+:([^:]*):[0-9.]+[KMGT]?(?::|$)"
 _REQUEST = re.compile(r"(?:^|\s)-l\s+(\S+)")
 _COUNT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII)
 
@@ -107,8 +107,9 @@ def _numbers(lines: pl.DataFrame, settings: SgeOptions) -> pl.DataFrame:
     rows = rows.with_columns(
         **times,
         job=pl.concat_str(pl.col("job_number").fill_null(""), task.fill_null("")),
-        category=pl.col("rest").fill_null("").str.extract(r"^([^:]*)"),
-        pe_task=pl.col("rest").fill_null("").str.extract(_PE_TASK),
+        # The category may hold colons of its own.
+        category=pl.coalesce(pl.col("rest").str.extract(_TAIL, 1), pl.col("rest").str.extract(r"^([^:]*)")),
+        pe_task=pl.col("rest").str.extract(_TAIL, 2),
         state=state,
     )
     return rows.with_columns(

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.hourbook.served import NORTH, SOUTH, STATEMENT, copy_home
 from tests.serving import Server, start_server
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-DESK, PHONE = (1180, 900), (390, 844)
+DESK, PHONE = ViewportSize(width=1180, height=900), ViewportSize(width=390, height=844)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,11 @@ def browser(site: tuple[Server, dict[str, str]]) -> Iterator[Browser]:
 
 
 def visit(
-    site: tuple[Server, dict[str, str]], browser: Browser, who: str, size: tuple[int, int]
+    site: tuple[Server, dict[str, str]], browser: Browser, who: str, size: ViewportSize
 ) -> tuple[Page, list[str]]:
     """Sign in as somebody in a fresh browser; what the browser complains about is collected."""
     server, keys = site
-    viewport = {"width": size[0], "height": size[1]}
-    page = browser.new_context(viewport=viewport, base_url=server.url, locale="zh-CN").new_page()
+    page = browser.new_context(viewport=size, base_url=server.url, locale="zh-CN").new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -58,7 +57,7 @@ def visit(
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_a_customer_signs_in_and_sees_where_it_stands(
-    site: tuple[Server, dict[str, str]], browser: Browser, size: tuple[int, int], language: str
+    site: tuple[Server, dict[str, str]], browser: Browser, size: ViewportSize, language: str
 ) -> None:
     page, complaints = visit(site, browser, "own", size)
     expect(page).to_have_url(f"{site[0].url}/customers/{NORTH}")
@@ -67,13 +66,13 @@ def test_a_customer_signs_in_and_sees_where_it_stands(
     expect(page.locator("h1")).to_have_text({"zh": "北方大学", "en": "North University"}[language])
     expect(page.locator("#available")).to_have_text("¥712.00")
     assert complaints == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     # The style sheet came through its policy, and figures stand in columns.
     assert "tnum" in page.evaluate("getComputedStyle(document.body).fontFeatureSettings")
     for box in [one.bounding_box() for one in page.locator(".card").all()]:
         assert box is not None
         assert box["x"] >= 0
-        assert box["x"] + box["width"] <= size[0]
+        assert box["x"] + box["width"] <= size["width"]
 
 
 def test_bars_are_drawn_as_high_as_their_days(site: tuple[Server, dict[str, str]], browser: Browser) -> None:

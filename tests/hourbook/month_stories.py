@@ -19,13 +19,13 @@ from hourbook.auditing import audit
 from hourbook.balances import Balance, balance_of
 from hourbook.closing import Closed, CloseRefusedError, close_month
 from hourbook.database import create_home, read_session
-from hourbook.documents import pdf_of, rebuild
+from hourbook.documents import derived_content, pdf_of, rebuild
 from hourbook.exceptions import Decision, resolve_exception
 from hourbook.importing import SlurmLog, import_events, import_slurm
 from hourbook.receiving import TopUp, receive
 from hourbook.settings import Home
 from invoices import store as invoices
-from invoices.document import DocumentContent, DocumentLine, Wallet
+from invoices.document import DocumentContent, DocumentLine, Wallet, content_hash
 from ledger import store as ledger
 
 FACTS = """
@@ -270,6 +270,7 @@ class Operator:
     files: int = 0
 
     def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         self.home = replace(create_home(self.folder / "home"), clock=lambda: self.time)
         self.apply(FACTS)
 
@@ -357,7 +358,15 @@ class Operator:
         return {code: amount for code, amount in sums.items() if amount}
 
     def rebuilt(self) -> list[str]:
-        """Derive every issued document again; return the numbers of those that differ."""
+        """Derive what every issued document says again; return the numbers of those that differ."""
+        with read_session(self.home.engine) as session:
+            rows = invoices.documents(session)
+            return [
+                row.number for row in rows if content_hash(derived_content(self.home, session, row)) != row.content_hash
+            ]
+
+    def rebuilt_to_the_byte(self) -> list[str]:
+        """Derive every issued document again, pages too; return the numbers of those that differ."""
         return [one.number for one in self.documents() if not rebuild(self.home, one.number).equal]
 
     def render(self) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import text
 
-from hourbook.database import read_session
-from hourbook.settings import Home
+from hourbook.api.app import create_app
+from hourbook.database import read_session, run_write
+from hourbook.keys import Role, create_key
+from hourbook.settings import Home, Settings
 from hourbook.stripe_events import receive_event
 from hourbook.topups import CheckoutIntentRow, Pages, Settled, TopUpRequest, start_top_up
 from invoices.stripe_gateway import StripeGateway
@@ -21,6 +26,8 @@ from tests.fakes.stripe_server import Event, FakeStripe, running
 from .small_operator import make_home
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+WEBHOOK = "/v1/stripe/webhook"
+TOPUPS = "/v1/customers/u-north/topups"
 PAGES = Pages("http://us/topup/success", "http://us/topup/cancelled")
 
 
@@ -84,3 +91,66 @@ def open_shop(folder: Path) -> Iterator[Shop]:
         gateway = StripeGateway(fake.api_key, fake.webhook_secret, fake.address, timeout_seconds=0.5, retries=0)
         yield Shop(home, fake, gateway, now)
     home.close()
+
+
+@dataclass
+class Counter:
+    """Hourbook as customers and Stripe reach it."""
+
+    shop: Shop
+    client: TestClient
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def key(self, role: Role, customer: str = "") -> str:
+        """Make a key."""
+        home = self.shop.home
+        return run_write(home.engine, lambda session: create_key(session, role, home.now(), customer=customer))
+
+    def ask(
+        self,
+        body: Mapping[str, Any],
+        *,
+        who: str = "own",
+        once: str | None = "k1",
+        path: str = TOPUPS,
+    ) -> Any:  # noqa: ANN401 - a response
+        """Ask for a top-up as somebody."""
+        headers = {"Authorization": f"Bearer {self.keys[who]}"} if who else {}
+        return self.client.post(path, json=body, headers=headers | ({"Idempotency-Key": once} if once else {}))
+
+    def session(self, amount: str = "106.00", once: str = "k1") -> str:
+        """Start a top-up and return the session that it is paid in."""
+        answer = self.ask({"amount": amount}, once=once)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["url"].rpartition("/")[2])
+
+    def post(self, event: Event) -> int:
+        """Bring an event; return how it was answered."""
+        return self.post_raw(*self.shop.fake.signed(event))
+
+    def post_raw(self, body: bytes, signature: str) -> int:
+        """Bring what is or is not an event."""
+        answer = self.client.post(WEBHOOK, content=body, headers={"Stripe-Signature": signature})
+        return int(answer.status_code)
+
+
+@contextmanager
+def open_counter(folder: Path) -> Iterator[Counter]:
+    """Open Hourbook to customers and to Stripe."""
+    with open_shop(folder) as shop:
+        settings = Settings(
+            stripe_api_key=SecretStr(shop.fake.api_key),
+            stripe_webhook_secret=SecretStr(shop.fake.webhook_secret),
+            stripe_api_base=shop.fake.address,
+            public_url="http://testserver",
+        )
+        app = create_app(shop.home, settings)
+        app.state.gateway = shop.gateway  # the same account, less patient
+        made = Counter(shop, TestClient(app, raise_server_exceptions=False, follow_redirects=False))
+        made.keys = {
+            "own": made.key("customer", "u-north"),
+            "other": made.key("customer", "u-south"),
+            "finance": made.key("finance"),
+            "collector": made.key("collector"),
+        }
+        yield made

@@ -7,14 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import Session, col
+from sqlmodel import select as sqlmodel_select
 
 from hourbook import database
+from hourbook.audit import verify
 from hourbook.database import (
     DatabaseUnsafeError,
     HomeError,
@@ -28,9 +32,11 @@ from hourbook.database import (
 )
 from hourbook.engines import postgresql as kind
 from hourbook.settings import Home, Settings
+from ledger.store import InsufficientFundsError, transactions
 from ledger.store.tables import BALANCE
 from metering.store import InboxBatchRow
 from tests.homes import NewHome
+from tests.ledger.ledger_stories import LOT, balance, charge, charge_of_nothing, posted, top_up
 from tests.postgresql import Server
 
 NOON = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
@@ -106,21 +112,18 @@ def test_counts_are_wide_enough_for_years_of_them(home: Home) -> None:
 
 def test_sums_of_integers_are_integers(home: Home) -> None:
     with read_session(home.engine) as session:
-        total = (
-            session.connection()
-            .execute(text("SELECT sum(x) FROM (VALUES (4611686018427387904), (3)) AS v(x)"))
-            .scalar()
-        )
+        query = text("SELECT sum(x) FROM (VALUES (4611686018427387904), (3)) AS v(x)")
+        total = session.connection().execute(query).scalar_one()
         assert isinstance(total, int)
         assert total == 2**62 + 3
         assert session.connection().execute(select(func.sum(BALANCE.c.debit_posted))).scalar() is None
 
 
 def test_a_flag_is_asked_for_as_on_sqlite(home: Home) -> None:
-    flag = InboxBatchRow.sealed
+    flag = col(InboxBatchRow.sealed)
     with read_session(home.engine) as session:
-        for condition in (flag.is_(False), flag.is_(True), flag == True, flag != False, flag.in_([True])):  # type: ignore[attr-defined]  # noqa: E712
-            assert session.connection().execute(select(InboxBatchRow.batch_seq).where(condition)).all() == []
+        for condition in (flag.is_(other=False), flag.is_(other=True), flag == True, flag.in_([True])):  # noqa: E712
+            assert session.exec(sqlmodel_select(InboxBatchRow.batch_seq).where(condition)).all() == []
 
 
 def test_a_writer_waits_for_the_one_before_and_reads_what_it_wrote(home: Home) -> None:
@@ -148,10 +151,29 @@ def test_without_the_lock_updates_would_be_lost(home: Home, monkeypatch: pytest.
     with write_session(home.engine) as session:
         session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 0, '')"))
     with write_session(home.engine) as one, write_session(home.engine) as other:
-        read = [
-            each.connection().execute(text("SELECT sequence FROM ledger_head")).scalar_one() for each in (one, other)
-        ]
-        assert read == [0, 0]
+        query = text("SELECT sequence FROM ledger_head")
+        assert [each.connection().execute(query).scalar_one() for each in (one, other)] == [0, 0]
+
+
+def test_posting_alone_would_lose_nothing_without_the_lock_either(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The end of the chain is a row that each posting locks: the day the lock is narrowed, money does not rest on it.
+    monkeypatch.setattr(kind, "_BEGIN_WRITING", "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    posted(home.engine, charge_of_nothing("first"))
+    top_up(home.engine, 25)
+
+    def withdraw(number: int) -> bool:
+        try:
+            posted(home.engine, charge(f"accrual:{number % 40}", 1))
+        except InsufficientFundsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(withdraw, range(80)))
+    assert balance(home.engine, LOT) == 0
+    with read_session(home.engine) as session:
+        assert len(transactions(session, kinds=["accrual"])) == 25
+    assert verify(home.engine) == []
 
 
 def test_a_writer_that_waits_too_long_is_busy_and_the_work_is_tried_again(
@@ -179,12 +201,21 @@ def test_a_writer_that_waits_too_long_is_busy_and_the_work_is_tried_again(
     assert tries == [1], "the work itself is begun only by a writer that has the lock"
 
 
+def cut(session: Session, server: Server) -> None:
+    """End a session's connection from the server's side, and let the session notice."""
+    pid = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
+    server.run(f"SELECT pg_terminate_backend({pid})")
+    session.connection().execute(text("SELECT 1"))
+
+
 def test_a_writer_whose_process_is_gone_holds_nobody_up(home: Home, postgresql: Server) -> None:
-    with pytest.raises(DBAPIError), write_session(home.engine) as session:
-        pid = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
-        session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 7, '')"))
-        postgresql.run(f"SELECT pg_terminate_backend({pid})")
-        session.connection().execute(text("SELECT 1"))
+    def work() -> None:
+        with write_session(home.engine) as session:
+            session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 7, '')"))
+            cut(session, postgresql)
+
+    with pytest.raises(DBAPIError):
+        work()
     with write_session(home.engine) as session:
         assert session.connection().execute(text("SELECT count(*) FROM ledger_head")).scalar() == 0
 
@@ -193,11 +224,9 @@ def test_a_lost_connection_is_not_mistaken_for_a_busy_database(home: Home, postg
     # Whether its commit counted is not known, so the same work must not be tried blindly again.
     tries: list[int] = []
 
-    def work(session: database.Session) -> None:
+    def work(session: Session) -> None:
         tries.append(1)
-        pid = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
-        postgresql.run(f"SELECT pg_terminate_backend({pid})")
-        session.connection().execute(text("SELECT 1"))
+        cut(session, postgresql)
 
     with pytest.raises(OperationalError):
         run_write(home.engine, work)

@@ -291,6 +291,7 @@ def test_a_window_that_the_plan_does_not_cut_is_refused(site: Site) -> None:
         read_rollup(session, site.lake, SHANGHAI, Window(DAY_22, DAY_22 + timedelta(hours=1)))
 
 
+@pytest.mark.parametrize("new_home", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_batches_in_any_order_and_grouping_give_the_same_figures(new_home: NewHome, tmp_path: Path) -> None:
     grown = [{"id": f"{job}:1", "revision": rev, "end_second": MIDNIGHT + rev} for job in range(5) for rev in range(9)]
     figures = set()

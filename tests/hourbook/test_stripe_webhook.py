@@ -3,94 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 
 from hourbook.accruing import accrue_open_months
 from hourbook.api.app import create_app
 from hourbook.audit import verify
-from hourbook.database import run_write
-from hourbook.keys import Role, create_key
 from hourbook.settings import Settings
 from hourbook.stripe_events import catch_up
 from tests.fakes.stripe_server import Event
 
-from .payment_stories import Shop, open_shop
+from .payment_stories import TOPUPS, WEBHOOK, Counter, open_counter, open_shop
 from .served import content_of_database
 from .small_operator import use
-
-WEBHOOK = "/v1/stripe/webhook"
-TOPUPS = "/v1/customers/u-north/topups"
-
-
-@dataclass
-class Counter:
-    """Hourbook as customers and Stripe reach it."""
-
-    shop: Shop
-    client: TestClient
-    keys: dict[str, str] = field(default_factory=dict)
-
-    def key(self, role: Role, customer: str = "") -> str:
-        """Make a key."""
-        home = self.shop.home
-        return run_write(home.engine, lambda session: create_key(session, role, home.now(), customer=customer))
-
-    def ask(
-        self,
-        body: Mapping[str, Any],
-        *,
-        who: str = "own",
-        once: str | None = "k1",
-        path: str = TOPUPS,
-    ) -> Any:  # noqa: ANN401 - a response
-        """Ask for a top-up as somebody."""
-        headers = {"Authorization": f"Bearer {self.keys[who]}"} if who else {}
-        return self.client.post(path, json=body, headers=headers | ({"Idempotency-Key": once} if once else {}))
-
-    def session(self, amount: str = "106.00", once: str = "k1") -> str:
-        """Start a top-up and return the session that it is paid in."""
-        answer = self.ask({"amount": amount}, once=once)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["url"].rpartition("/")[2])
-
-    def post(self, event: Event) -> int:
-        """Bring an event; return how it was answered."""
-        return self.post_raw(*self.shop.fake.signed(event))
-
-    def post_raw(self, body: bytes, signature: str) -> int:
-        """Bring what is or is not an event."""
-        answer = self.client.post(WEBHOOK, content=body, headers={"Stripe-Signature": signature})
-        return int(answer.status_code)
 
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    with open_shop(tmp_path) as shop:
-        settings = Settings(
-            stripe_api_key=SecretStr(shop.fake.api_key),
-            stripe_webhook_secret=SecretStr(shop.fake.webhook_secret),
-            stripe_api_base=shop.fake.address,
-            public_url="http://testserver",
-        )
-        app = create_app(shop.home, settings)
-        app.state.gateway = shop.gateway  # the same account, less patient
-        made = Counter(shop, TestClient(app, raise_server_exceptions=False, follow_redirects=False))
-        made.keys = {
-            "own": made.key("customer", "u-north"),
-            "other": made.key("customer", "u-south"),
-            "finance": made.key("finance"),
-            "collector": made.key("collector"),
-        }
+    with open_counter(tmp_path) as made:
         yield made
-        assert verify(shop.home.engine) == []
+        assert verify(made.shop.home.engine) == []
 
 
 # Starting a top-up

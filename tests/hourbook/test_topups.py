@@ -230,6 +230,7 @@ def test_a_top_up_settles_arrears_with_the_next_accrual(shop: Shop) -> None:
     assert shop.wallet() == 10_600 - 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_what_stripe_took_is_what_stands_in_clearing_whatever_happens_on_the_way(shop: Shop, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a story that can be repeated
@@ -287,6 +288,7 @@ def run_and_die(shop: Shop, point: str, *arguments: str) -> None:
     assert ended.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["topup:after_intent", "topup:after_answer", "topup:after_commit"])
 def test_killed_while_asking_for_a_session_and_asked_again_there_is_one(shop: Shop, point: str) -> None:
     shop.now[0] = datetime.now(UTC)
@@ -298,6 +300,7 @@ def test_killed_while_asking_for_a_session_and_asked_again_there_is_one(shop: Sh
     assert shop.rows("checkout_intent") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["webhook:after_keep", "topup:before_credit", "webhook:after_credit"])
 def test_killed_while_crediting_and_told_again_it_is_one_credit(shop: Shop, point: str) -> None:
     shop.now[0] = datetime.now(UTC)
@@ -310,6 +313,7 @@ def test_killed_while_crediting_and_told_again_it_is_one_credit(shop: Shop, poin
     assert shop.wallet() == 10_600
 
 
+@pytest.mark.slow
 def test_killed_before_the_answer_was_kept_the_webhook_alone_brings_the_credit(shop: Shop) -> None:
     shop.now[0] = datetime.now(UTC)
     run_and_die(shop, "topup:after_answer")
