@@ -198,8 +198,8 @@ def _supplier(check: SupplierCheck, month: str) -> dict[str, Any]:
             {
                 "kind": KINDS_EN[found.kind],
                 "kind_zh": KINDS_ZH[found.kind],
-                "metered": cell_text(found.metered, "quantity", money),
-                "billed": cell_text(found.billed, "quantity", money),
+                "metered": _hours(found.metered),
+                "billed": _hours(found.billed),
                 "effect": format_grouped(found.amount_minor, money),
                 "over": found.amount_minor > 0,
                 "message": found.message_en,
@@ -229,11 +229,16 @@ def _margins(rows: Sequence[MarginRow]) -> list[dict[str, Any]]:
                 "rate": _rate(row),
                 "revenue_share": share(row.revenue_minor, largest),
                 "cost_share": share(row.cost_minor, largest),
-                "core": cell_text(row.cost_per_core_hour, "quantity", money),
-                "card": cell_text(row.cost_per_card_hour, "quantity", money),
+                "core": _hours(row.cost_per_core_hour),
+                "card": _hours(row.cost_per_card_hour),
             }
         )
     return shown
+
+
+def _hours(value: Fraction | None) -> str:
+    whole, _, part = cell_text(value, "quantity", "").partition(".")
+    return f"{int(whole):,}.{part}" if whole else ""
 
 
 def _rate(row: MarginRow) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from base.money import format_grouped
 from hourbook.reconciliation_run import Reconciled, SupplierCheck
-from invoices.blocks import Block, Column, Heading, Masthead, PageSetup, Paragraph, Row, Spacer
+from invoices.blocks import Block, Column, Figure, Heading, Masthead, PageSetup, Panel, Paragraph, Row, Spacer
 from invoices.blocks import Table as PrintedTable
 from invoices.pdf import render_blocks
 from reconciliation.report import (
@@ -21,7 +24,57 @@ from reconciliation.report import (
     unpriced_table,
 )
 
-_WIDE_FORMS = ("text",)
+NO_CLUSTER = "-"  # revenue that no cluster earned
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A column on paper: which column of the table it is, and which one stands under it in small type."""
+
+    name: str
+    note: str = ""
+    flex: int = 0
+
+
+# A page is narrower than a sheet, so that columns which belong together share one.
+TOTALS = (Printed("step_zh", "step", 1), Printed("amount"))
+ITEMS = (
+    Printed("item", "cluster", 1),
+    Printed("metered_quantity", "unit"),
+    Printed("contract_amount"),
+    Printed("billed_quantity", "unit"),
+    *(Printed(name) for name in ("billed_amount", "difference", "named", "rest", "discrepancies")),
+)
+DIFFERENCES = (
+    Printed("kind_zh", "kind", 2),
+    Printed("message_zh", "message_en", 9),
+    Printed("metered", "unit"),
+    Printed("billed", "unit"),
+    *(Printed(name) for name in ("contract_price", "billed_price", "effect")),
+)
+MATCH = (
+    Printed("login", "queue", 3),
+    Printed("item", "cluster", 3),
+    Printed("metered_quantity", "unit"),
+    Printed("contract_amount"),
+    Printed("billed_quantity", "unit"),
+    *(Printed(name) for name in ("billed_amount", "difference", "named", "rest")),
+    Printed("kinds", "", 2),
+)
+REJECTED = (Printed("line"), Printed("code", "", 2), Printed("message", "raw", 9))
+UNPRICED = (
+    Printed("contract", "cluster", 2),
+    Printed("queue", "", 1),
+    Printed("login", "", 2),
+    Printed("resource", "", 1),
+    Printed("first_day", "", 1),
+    Printed("quantity"),
+)
+MARGIN = (
+    Printed("cluster", "", 1),
+    *(Printed(name) for name in ("revenue", "cost", "margin", "margin_rate", "core_hours", "card_hours")),
+    *(Printed(f"{what}_per_{hour}_hour") for hour in ("core", "card") for what in ("revenue", "cost")),
+)
 
 
 def write_reports(reconciled: Reconciled, out: Path) -> list[Path]:
@@ -36,7 +89,9 @@ def write_reports(reconciled: Reconciled, out: Path) -> list[Path]:
         files[f"{stem}.pdf"] = _supplier_pdf(check, reconciled)
     margin = margin_table(reconciled.margin, month=month)
     files[f"margin-{month}.csv"] = to_csv(margin)
-    files[f"margin-{month}.pdf"] = _pdf(f"毛利 {month}", "Margin by cluster, net of tax", "", [margin])
+    blocks = [Heading(margin.zh, f"{margin.en}, {reconciled.currency}"), _printed(margin, MARGIN)]
+    names = ("毛利", "Margin, net of tax")
+    files[f"margin-{month}.pdf"] = _pdf("Hourbook", (), names, month, blocks)
     written = []
     for name, payload in files.items():
         written.append(out / name)
@@ -45,45 +100,72 @@ def write_reports(reconciled: Reconciled, out: Path) -> list[Path]:
 
 
 def _supplier_pdf(check: SupplierCheck, reconciled: Reconciled) -> bytes:
-    tables = [
-        totals_table(check.result),
-        item_table(check.result),
-        discrepancy_table(check.result),
-        match_table(check.result),
+    result, bill = check.result, check.bill
+    blocks: list[Block] = [_panel(check), Spacer(4)]
+    if bill and bill.bill.rejected:
+        rejected = rejected_table(bill.bill.rejected, month=reconciled.month, currency=reconciled.currency)
+        settle = "这些行须先与供应商核清。 These lines must be settled with the supplier first."
+        blocks += [*_section(rejected, REJECTED), Paragraph(settle, "muted")]
+    blocks += [
+        *_section(discrepancy_table(result), DIFFERENCES),
+        *_section(totals_table(result), TOTALS),
+        *_section(item_table(result), ITEMS),
     ]
-    if check.result.unpriced:
-        tables.append(unpriced_table(check.result))
-    if check.bill and check.bill.bill.rejected:
-        tables.append(rejected_table(check.bill.bill.rejected, month=reconciled.month, currency=reconciled.currency))
-    bill = f"bill version {check.bill.version}" if check.bill else "no bill yet; cost accrued"
-    title = f"供应商对账 {reconciled.month}"
-    return _pdf(
-        title,
-        f"Supplier reconciliation: {check.supplier.name_en or check.supplier.id}, {bill}",
-        check.supplier.name,
-        tables,
-    )
+    if result.unpriced:
+        blocks += _section(unpriced_table(result), UNPRICED)
+    blocks += _section(match_table(result), MATCH)
+    version = f"账单第 {bill.version} 版 bill version {bill.version}" if bill else "账单未到 no bill yet; cost accrued"
+    lines = (check.supplier.name_en or check.supplier.id, version)
+    names = ("供应商对账", "Supplier reconciliation")
+    return _pdf(check.supplier.name, lines, names, reconciled.month, blocks)
 
 
-def _pdf(title: str, subtitle: str, who: str, tables: Sequence[Table]) -> bytes:
-    blocks: list[Block] = [Masthead(who or "Hourbook", (subtitle,), title, "", "")]
-    for table in tables:
-        blocks += [Spacer(8), Heading(table.zh, table.en)]
-        blocks += _printed(table)
-    setup = PageSetup(title=title, author="Hourbook", footer_left=f"{title} {who}".strip(), landscape=True)
-    return render_blocks(blocks, setup)
-
-
-def _printed(table: Table) -> Iterable[Block]:
-    if not table.rows:
-        return [Paragraph("无 none", "muted")]
-    columns = tuple(
-        Column(
-            column.zh,
-            column.en,
-            "left" if column.form in _WIDE_FORMS else "right",
-            1 if column.form in _WIDE_FORMS else 0,
+def _panel(check: SupplierCheck) -> Panel:
+    totals, money = check.result.totals, check.result.currency
+    bill = bool(check.bill)
+    difference = totals.billed_minor - totals.contract_minor
+    return Panel(
+        (
+            Figure("合同金额 By contract", format_grouped(totals.contract_minor, money), money),
+            Figure("账单金额 Billed", format_grouped(totals.billed_minor, money) if bill else "—", money),
+            Figure("差额 Difference", format_grouped(difference, money) if bill else "—", money),
+            Figure("多收 Asked too much", format_grouped(totals.disputed_minor, money), money, strong=True),
         )
-        for column in table.columns
     )
-    return [PrintedTable(columns, tuple(Row(cells) for cells in table.text_rows()))]
+
+
+def _pdf(who: str, lines: tuple[str, ...], names: tuple[str, str], month: str, blocks: Sequence[Block]) -> bytes:
+    title = f"{names[0]} {month}"
+    setup = PageSetup(title=title, author="Hourbook", footer_left=f"{title} {who}", landscape=True)
+    return render_blocks([Masthead(who, lines, names[0], names[1], month), *blocks], setup)
+
+
+def _section(table: Table, columns: Sequence[Printed]) -> Iterable[Block]:
+    body = _printed(table, columns) if table.rows else Paragraph("无 none", "muted")
+    return [Spacer(8), Heading(table.zh, table.en), body]
+
+
+def _printed(table: Table, columns: Sequence[Printed]) -> PrintedTable:
+    """Lay a table's columns out for a page; figures get separators, which a sheet must not have."""
+    places = {column.name: n for n, column in enumerate(table.columns)}
+    chosen = [table.columns[places[column.name]] for column in columns]
+    heads = tuple(
+        Column(column.zh, column.en, "left" if column.form == "text" else "right", printed.flex)
+        for column, printed in zip(chosen, columns, strict=True)
+    )
+    rows = []
+    for cells in table.text_rows():
+        texts = tuple(
+            _for_paper(cells[places[one.name]], column.form) for one, column in zip(columns, chosen, strict=True)
+        )
+        notes = tuple(cells[places[one.note]] if one.note else "" for one in columns)
+        last = table.name.startswith(("margin", "totals")) and len(rows) == len(table.rows) - 1
+        rows.append(Row(texts, notes if any(notes) else (), "total" if last else "plain"))
+    return PrintedTable(heads, tuple(rows))
+
+
+def _for_paper(text: str, form: str) -> str:
+    if form == "text":
+        return "无 None" if text == NO_CLUSTER else text
+    whole = re.fullmatch(r"(-?)([0-9]+)(\.[0-9]+)?", text, re.ASCII)
+    return f"{whole[1]}{int(whole[2]):,}{whole[3] or ''}" if whole else text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_CARD_GRES = ("gpu", "dcu", "npu", "mlu", "gcu")
 UNKNOWN_MODEL = "unknown"
@@ -44,6 +44,13 @@ class Cluster(BaseModel):
     ignored_gres: tuple[str, ...] = ()
     card_partitions: tuple[str, ...] = ()  # an attempt here that states no card is quarantined
     partitions: tuple[str, ...] = ()  # known partitions; empty: any. Usage elsewhere blocks the close
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
+            raise ValueError(f"{name!r} is no time zone; write it as Asia/Shanghai")
+        return name
 
     @property
     def zone(self) -> ZoneInfo | None:
