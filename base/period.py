@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-_MONTH = re.compile(r"^[0-9]{4}-(0[1-9]|1[0-2])$")
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +30,7 @@ class Period:
 
 def parse_month(text: str) -> str:
     """Return the month `YYYY-MM` as written, or refuse what is none."""
-    if not _MONTH.match(text):
+    if not _MONTH.fullmatch(text):
         raise ValueError(f"{text!r} is not a month; write it as 2026-11")
     return text
 

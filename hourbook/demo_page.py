@@ -237,9 +237,13 @@ def _margins(rows: Sequence[MarginRow]) -> list[dict[str, Any]]:
 
 
 def _hours(value: Fraction | None) -> str:
-    whole, _, part = cell_text(value, "quantity", "").partition(".")
-    return f"{int(whole):,}.{part}" if whole else ""
+    return _separated(cell_text(value, "quantity", ""))
+
+
+def _separated(figure: str) -> str:
+    return f"{parse_decimal(figure):,}" if figure else ""
 
 
 def _rate(row: MarginRow) -> str:
-    return f"{cell_text(row.margin_rate, 'percent', row.currency)} %" if row.margin_rate is not None else ""
+    rate = _separated(cell_text(row.margin_rate, "percent", row.currency))
+    return f"{rate} %" if rate else ""

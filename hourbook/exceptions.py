@@ -147,8 +147,8 @@ def _mapping(session: Session, exception: UsageException, project: str) -> Usage
             f"{exception.id} names neither account nor user, so a mapping would take everybody's; write it off, "
             "or apply a [[mappings]] that says so"
         )
-    names = {"account": exception.account or "*", "user": exception.user or "*"}
-    mapping = UsageMapping(cluster=exception.cluster, project=project, **names)
+    account, user = exception.account or "*", exception.user or "*"
+    mapping = UsageMapping(cluster=exception.cluster, account=account, user=user, project=project)
     if mapping.fact_key not in facts.as_of(session).get("mapping", {}):
         return mapping
     # One that ended stays as it was for its days; this one goes on from where nobody was named.

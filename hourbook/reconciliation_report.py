@@ -34,32 +34,33 @@ class Printed:
     name: str
     note: str = ""
     flex: int = 0
+    sub: str = ""  # its English name, where both languages share the column
 
 
 # A page is narrower than a sheet, so that columns which belong together share one.
-TOTALS = (Printed("step_zh", "step", 1), Printed("amount"))
+TOTALS = (Printed("step_zh", "", 2, "Step"), Printed("step", "", 5), Printed("amount"))
 ITEMS = (
-    Printed("item", "cluster", 1),
-    Printed("metered_quantity", "unit"),
-    Printed("contract_amount"),
-    Printed("billed_quantity", "unit"),
-    *(Printed(name) for name in ("billed_amount", "difference", "named", "rest", "discrepancies")),
+    Printed("cluster", "", 1),
+    Printed("item", "", 2),
+    Printed("unit", "", 1),
+    *(Printed(name) for name in ("metered_quantity", "contract_amount", "billed_quantity", "billed_amount")),
+    *(Printed(name) for name in ("difference", "named", "rest", "discrepancies")),
 )
 DIFFERENCES = (
-    Printed("kind_zh", "kind", 2),
-    Printed("message_zh", "message_en", 9),
+    Printed("kind_zh", "kind", 2, "Kind"),
+    Printed("message_zh", "message_en", 9, "Explanation"),
     Printed("metered", "unit"),
     Printed("billed", "unit"),
     *(Printed(name) for name in ("contract_price", "billed_price", "effect")),
 )
 MATCH = (
-    Printed("login", "queue", 3),
-    Printed("item", "cluster", 3),
-    Printed("metered_quantity", "unit"),
-    Printed("contract_amount"),
-    Printed("billed_quantity", "unit"),
-    *(Printed(name) for name in ("billed_amount", "difference", "named", "rest")),
-    Printed("kinds", "", 2),
+    Printed("cluster", "", 3),
+    Printed("queue", "", 3),
+    Printed("login", "", 5),
+    Printed("item", "", 5),
+    *(Printed(name) for name in ("metered_quantity", "contract_amount", "billed_quantity", "billed_amount")),
+    Printed("difference"),
+    Printed("kinds", "", 5),
 )
 REJECTED = (Printed("line"), Printed("code", "", 2), Printed("message", "raw", 9))
 UNPRICED = (
@@ -89,7 +90,7 @@ def write_reports(reconciled: Reconciled, out: Path) -> list[Path]:
         files[f"{stem}.pdf"] = _supplier_pdf(check, reconciled)
     margin = margin_table(reconciled.margin, month=month)
     files[f"margin-{month}.csv"] = to_csv(margin)
-    blocks = [Heading(margin.zh, f"{margin.en}, {reconciled.currency}"), _printed(margin, MARGIN)]
+    blocks: list[Block] = [Heading(margin.zh, f"{margin.en}, {reconciled.currency}"), _printed(margin, MARGIN)]
     names = ("毛利", "Margin, net of tax")
     files[f"margin-{month}.pdf"] = _pdf("Hourbook", (), names, month, blocks)
     written = []
@@ -141,7 +142,7 @@ def _pdf(who: str, lines: tuple[str, ...], names: tuple[str, str], month: str, b
 
 
 def _section(table: Table, columns: Sequence[Printed]) -> Iterable[Block]:
-    body = _printed(table, columns) if table.rows else Paragraph("无 none", "muted")
+    body: Block = _printed(table, columns) if table.rows else Paragraph("无 none", "muted")
     return [Spacer(8), Heading(table.zh, table.en), body]
 
 
@@ -150,10 +151,10 @@ def _printed(table: Table, columns: Sequence[Printed]) -> PrintedTable:
     places = {column.name: n for n, column in enumerate(table.columns)}
     chosen = [table.columns[places[column.name]] for column in columns]
     heads = tuple(
-        Column(column.zh, column.en, "left" if column.form == "text" else "right", printed.flex)
+        Column(column.zh, printed.sub or column.en, "left" if column.form == "text" else "right", printed.flex)
         for column, printed in zip(chosen, columns, strict=True)
     )
-    rows = []
+    rows: list[Row] = []
     for cells in table.text_rows():
         texts = tuple(
             _for_paper(cells[places[one.name]], column.form) for one, column in zip(columns, chosen, strict=True)
@@ -166,6 +167,6 @@ def _printed(table: Table, columns: Sequence[Printed]) -> PrintedTable:
 
 def _for_paper(text: str, form: str) -> str:
     if form == "text":
-        return "无 None" if text == NO_CLUSTER else text
+        return "无集群 no cluster" if text == NO_CLUSTER else text
     whole = re.fullmatch(r"(-?)([0-9]+)(\.[0-9]+)?", text, re.ASCII)
     return f"{whole[1]}{int(whole[2]):,}{whole[3] or ''}" if whole else text

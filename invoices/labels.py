@@ -115,6 +115,15 @@ _UNITS = {
     "node-month": ("节点·月", "node-months"),
 }
 
+# By the first part of a price id.
+_PRICE_OWNERS = {
+    "book": "price_book",
+    "contract": "contract_price",
+    "pack": "pack_id",
+    "lease": "lease",
+    "one-off": "one_off",
+}
+
 
 @dataclass(frozen=True)
 class Words:
@@ -158,12 +167,3 @@ def price_source(sku_price_id: str, reference: str, language: Language) -> str:
     named = {"book": rest[-1:], "contract": [*rest[:1], *rest[-1:]]}.get(owner, rest)
     word = Words(language).main(_PRICE_OWNERS[owner]) if owner in _PRICE_OWNERS else owner
     return " · ".join(filter(None, (" ".join((word, *named)), reference)))
-
-
-_PRICE_OWNERS = {
-    "book": "price_book",
-    "contract": "contract_price",
-    "pack": "pack",
-    "lease": "lease",
-    "one-off": "one_off",
-}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 
+from base.money import decimal_text
 from base.period import month_days
 from ledger.accounts import AccountKey
 from ledger.accrual import Accrual, ArrearsTax, FundedSource, Standing, accrue
@@ -195,9 +196,18 @@ def _pack_quantities(lines: Iterable[ChargeLine]) -> dict[tuple[str, str], int]:
     return dict(quantities)
 
 
-def differences(now: Iterable[ChargeLine], then: Iterable[ChargeLine]) -> tuple[ChargeLine, ...]:
+def differences(now: Sequence[ChargeLine], then: Sequence[ChargeLine]) -> tuple[ChargeLine, ...]:
     """Return, line by line and split by split, what charges are now less what they were when last charged."""
-    return sum_lines([*map(_taken_back, then), *now])
+    before = {line.key: line for line in then}
+    return sum_lines([*map(_taken_back, then), *(_with_old_price(line, before.get(line.key)) for line in now)])
+
+
+def _with_old_price(line: ChargeLine, before: ChargeLine | None) -> ChargeLine:
+    # Where a price was corrected, the quantity may not differ at all, and the line would not show why it is there.
+    if before is None or before.unit_price == line.unit_price:
+        return line
+    then, now = (f"{decimal_text(one.exact_quantity, 6)} × {one.unit_price:f}" for one in (before, line))
+    return replace(line, reference=" · ".join(filter(None, (f"{then} → {now}", line.reference))))
 
 
 def sum_lines(lines: Iterable[ChargeLine]) -> tuple[ChargeLine, ...]:

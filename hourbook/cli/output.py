@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 SHORT_CELL = 24  # cells up to this are never broken over lines
 NARROWEST = 12  # nor is any other column made narrower than this; sooner the table is wider than its page
@@ -70,7 +71,7 @@ def print_sections(sections: Iterable[Section], form: Format) -> None:
     if form is Format.table:
         for section in sections:
             if section.title:
-                console.print(f"\n[bold]{_plain(section.title)}[/]", highlight=False)
+                console.print(Text(f"\n{_cell(section.title)}", style="bold"))
             print_rows(section.columns, section.rows, form, empty=section.empty)
         return
     every = list(sections)
@@ -86,12 +87,13 @@ def print_sections(sections: Iterable[Section], form: Format) -> None:
 
 def say(text: str, form: Format = Format.table, *, style: str = "") -> None:
     """Say something to a reader: below a table; beside the rows, on standard error, where a machine reads those."""
-    (console if form is Format.table else errors).print(text, style=style, markup=False, highlight=False)
+    stream = console if form is Format.table else errors
+    stream.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def notice(text: str, *, style: str = "yellow") -> None:
     """Say something that is no part of the answer."""
-    errors.print(text, style=style, markup=False, highlight=False)
+    errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(value: object) -> None:
@@ -132,7 +134,7 @@ def _table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
         least = max(longest if longest <= SHORT_CELL else NARROWEST, *(cell_len(word) for word in heading.split()))
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", min_width=least)
     for row in rows:
-        table.add_row(*(_plain(_cell(row[column])) for column in columns))
+        table.add_row(*(Text(_cell(row[column])) for column in columns))
     return table
 
 
@@ -149,11 +151,6 @@ def refusals(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
         raise refuse(text) from error
-
-
-def _plain(text: str) -> str:
-    """Keep rich from reading brackets in data as markup."""
-    return text.replace("\\", "\\\\").replace("[", r"\[") if "[" in text else text
 
 
 def refuse(message: str) -> typer.Exit:

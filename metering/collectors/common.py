@@ -32,6 +32,12 @@ _OTHERWISE: Mapping[str, str | int | bool] = {
 }
 
 
+# Beyond these a number is a mistake of the log, and one such row would keep all others from being summed.
+MOST_HELD = 2**24  # CPUs, or nodes, of one attempt
+MOST_MEMORY = 2**53 - 1
+LONGEST_SECONDS = 2**32
+
+
 class LogFileError(ValueError):
     """A file that is refused as a whole; the message says why and what to do."""
 
@@ -119,6 +125,10 @@ def impossible_times() -> Sequence[Outcome]:
     return [(start.is_null() | end.is_null(), "bad_time"), (wrong, "inconsistent_time")]
 
 
+_BEYOND = {
+    "number_range": "job {job} held {cpus} CPUs, {nodes} nodes and {memory_bytes} bytes from second {start_second} to "
+    "{end_second}: no attempt can; look it up in the scheduler",
+}
 TIME_MESSAGES = {
     "bad_time": "job {job} has a start or an end that cannot be read; export it again",
     "inconsistent_time": "job {job} ends (second {end_second}) before it starts (second {start_second}), or is known "
@@ -128,8 +138,8 @@ TIME_MESSAGES = {
 
 def collected(judgement: Judgement, notes: Sequence[str] = (), *, header_lines: int = 0) -> Collected:
     """Make events, refusals and counts of judged rows; every row is in exactly one of them."""
-    rows = _completed(judgement)
     verdict = pl.col("verdict")
+    rows = _completed(judgement).with_columns(verdict=pl.coalesce(verdict, _beyond_counting()))
     events = rows.filter(verdict.is_null()).select(list(EVENT_SCHEMA)).cast(EVENT_SCHEMA)
     without = rows.filter(verdict.str.starts_with("-"))["verdict"].str.slice(1).value_counts().sort("verdict")
     no_usage = {str(reason): int(count) for reason, count in without.iter_rows()}
@@ -137,6 +147,12 @@ def collected(judgement: Judgement, notes: Sequence[str] = (), *, header_lines: 
         no_usage["header"] = header_lines
     refused = tuple(_refused(rows.filter(~verdict.str.starts_with("-")), judgement))
     return Collected(check_frame(events, EVENT_SCHEMA, judgement.source), refused, no_usage, tuple(notes))
+
+
+def _beyond_counting() -> pl.Expr:
+    held = pl.max_horizontal("cpus", "nodes") > MOST_HELD
+    long = pl.col("end_second") - pl.col("start_second") > LONGEST_SECONDS
+    return pl.when(held | long | (pl.col("memory_bytes") > MOST_MEMORY)).then(pl.lit("number_range"))
 
 
 def _completed(judgement: Judgement) -> pl.DataFrame:
@@ -158,7 +174,7 @@ def _completed(judgement: Judgement) -> pl.DataFrame:
 def _refused(rows: pl.DataFrame, judgement: Judgement) -> Iterator[RejectedEvent]:
     for row in rows.iter_rows(named=True):
         code = str(row["verdict"])
-        template = judgement.messages.get(code, "job {job}: {detail}")
+        template = {**_BEYOND, **judgement.messages}.get(code, "job {job}: {detail}")
         yield RejectedEvent(
             code=code,
             message=template.format_map({name: _shown(name, value) for name, value in row.items()}),

@@ -9,6 +9,7 @@ import polars as pl
 
 from metering.clusters import Cluster
 from metering.collectors.common import (
+    MOST_MEMORY,
     TIME_MESSAGES,
     Judgement,
     LogFileError,
@@ -122,11 +123,17 @@ def _wrong_numbers(fields: CsvFields) -> pl.Expr:
         **fields.counters,
     }
     wrong = [
-        pl.when(amount(field).is_null()).then(pl.format(name + "={}", _text(field)))
+        pl.when(amount(field).is_between(0, MOST_MEMORY).fill_null(value=False).not_()).then(
+            pl.format(name + "={}", _text(field))
+        )
         for name, field in named.items()
         if field is not None
     ]
     return pl.coalesce(pl.lit(None, pl.String), *wrong)
+
+
+def _uncountable(field: CsvField) -> pl.Expr:
+    return ~amount(field).is_between(0, MOST_MEMORY).fill_null(value=False)
 
 
 def _outcomes(mapping: CsvMapping, cluster: Cluster) -> Sequence[Outcome]:

@@ -60,7 +60,7 @@ def with_times(rows: pl.DataFrame, fields: CsvFields, time_format: str, zone: Zo
         end_second=pl.coalesce(end, pl.col("at as_of") if "as_of" in known else nothing),
         ended=end.is_not_null(),
         time_problem=pl.coalesce(pl.lit(None, pl.String), *problems),
-    )
+    ).drop(*(f"clock {name}" for name in known), *(f"at {name}" for name in known))
 
 
 def with_cards(rows: pl.DataFrame, cards: Sequence[CsvCards], cluster: Cluster) -> pl.DataFrame:
@@ -132,7 +132,8 @@ def _clock(text: pl.Expr, time_format: str) -> pl.Expr:
     """Read what the clock showed, or a number of seconds; NULL where that cannot be read."""
     if time_format in _EPOCHS:
         return text.str.extract(r"^([0-9]{1,15})(?:\.0+)?$").cast(pl.Int64) // _EPOCHS[time_format]
-    return text.str.to_datetime(time_format, strict=False, time_unit="us")
+    shown = text.str.to_datetime(time_format, strict=False, time_unit="us")
+    return pl.when(shown.dt.year().is_between(1970, 9999)).then(shown)
 
 
 def _instant(clock: str, time_format: str, zone: ZoneInfo | None) -> pl.Expr:

@@ -14,8 +14,9 @@ import polars as pl
 
 from base.period import day_start
 from metering.clusters import Cluster
-from metering.collectors.common import Outcome
+from metering.collectors.common import MOST_HELD, MOST_MEMORY, Outcome
 from metering.collectors.tres import Allocation, GresRules, TresError, gres_rules
+from metering.events import CARD_DENOMINATOR
 
 # Reads a row's texts, in the order of the columns, by the rules in force; raises a TresError where it cannot.
 Reading = Callable[[Sequence[str], GresRules], Allocation]
@@ -48,10 +49,20 @@ def with_held(rows: pl.DataFrame, columns: Sequence[str], read: Reading, cluster
 
 def _read(texts: Sequence[str], rules: GresRules, read: Reading) -> tuple[str | int | None, ...]:
     try:
-        held = read(texts, rules)
+        held = _countable(read(texts, rules))
     except TresError as error:
         return None, None, None, "", error.code, str(error)
     return held.cpus, held.nodes, held.memory_bytes, held.cards, None, None
+
+
+def _countable(held: Allocation) -> Allocation:
+    """Return what was held, or refuse numbers that no attempt can reach."""
+    cards = sum(int(part.rpartition(":")[2]) for part in held.cards.split(";") if part)
+    # Kubernetes counts CPUs in thousandths here, as everybody counts cards.
+    most = MOST_HELD * CARD_DENOMINATOR
+    if max(held.cpus or 0, held.nodes or 0, cards) > most or (held.memory_bytes or 0) > MOST_MEMORY:
+        raise TresError("number_range", f"no attempt holds {held}; look it up in the scheduler")
+    return held
 
 
 def allocation_problems(cluster: Cluster, partition: str = "partition") -> Sequence[Outcome]:

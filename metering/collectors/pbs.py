@@ -61,6 +61,7 @@ _FIELDS = {
     "limit": "Resource_List.walltime",
     "walltime": "resources_used.walltime",
 }
+_MARK = "\x1f"
 _MAY_REPEAT = frozenset({"jobname", "group", "run_count", "limit", "walltime"})
 # Whole numbers that were asked for: ncpus, ngpus, gpu, dcus and whatever else a site calls its cards.
 _REQUESTED = r"(?:^|\s)Resource_List\.[A-Za-z_]\w*=[0-9]+(?:\.[0-9]+)?\b(?::|\S)?"
@@ -108,10 +109,13 @@ def _fields(lines: pl.DataFrame) -> pl.DataFrame:
     parts = pl.col("text").str.extract_groups(_HEADER).struct.rename_fields(["written", "type", "job", "said"])
     rows = lines.select("line", parts.alias("parts")).unnest("parts")
     # What stands in quotes is a value and has no keys.
-    rows = rows.with_columns(plain=pl.col("said").str.replace_all(r'="[^"]*"', "="))
+    plain = pl.col("said").str.replace_all(r'="[^"]*"', "=")
+    # A mark before each key lets every field be found by plain text, which is many times as fast.
+    marked = pl.concat_str(pl.lit(" "), plain).str.replace_all(r"\s+([A-Za-z_][\w.]*=)", _MARK + "${1}")
+    rows = rows.with_columns(plain=plain, marked=marked)
     fields = [_value(name, key).alias(name) for name, key in _FIELDS.items()]
     twice = [
-        pl.when(pl.col("plain").str.count_matches(rf"(?:^|\s){re.escape(key)}=") > 1).then(pl.lit(key))
+        pl.when(pl.col("marked").str.count_matches(f"{_MARK}{key}=", literal=True) > 1).then(pl.lit(key))
         for name, key in _FIELDS.items()
         if name not in _MAY_REPEAT
     ]
@@ -121,7 +125,7 @@ def _fields(lines: pl.DataFrame) -> pl.DataFrame:
 
 def _value(name: str, key: str) -> pl.Expr:
     key = re.escape(key)
-    plain = pl.col("plain").str.extract(rf"(?:^|\s){key}=(.*?)\s*(?:\s[A-Za-z_][\w.]*=|$)")
+    plain = pl.col("marked").str.extract(rf"{_MARK}{key}=([^{_MARK}]*)").str.strip_chars_end()
     if name not in {"account", "project", "jobname"}:
         return plain
     quoted = pl.col("said").str.extract(rf'(?:^|\s){key}="([^"]*)"')

@@ -24,7 +24,9 @@ def test_columns_come_back_in_the_declared_order() -> None:
         ({"user": ["a", None], "seconds": [1, 2]}, r"no value in column\(s\) user"),
     ],
 )
-def test_a_frame_that_is_not_what_it_should_be_is_refused_by_name(columns: dict[str, list[object]], message: str) -> None:
+def test_a_frame_that_is_not_what_it_should_be_is_refused_by_name(
+    columns: dict[str, list[object]], message: str
+) -> None:
     with pytest.raises(FrameError, match=message):
         check_frame(pl.DataFrame(columns), SCHEMA, "usage")
 

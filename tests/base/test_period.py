@@ -54,19 +54,19 @@ def test_a_month_is_the_sum_of_its_days(day: date, zone: ZoneInfo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "zone", "hours"),
+    ("day", "zone", "minutes"),
     [
-        (date(2026, 11, 1), NEW_YORK, 25),
-        (date(2026, 3, 8), NEW_YORK, 23),
-        (date(2026, 11, 1), SHANGHAI, 24),
-        (date(2026, 4, 5), ZoneInfo("Australia/Lord_Howe"), 24.5),
-        (date(2024, 3, 10), ZoneInfo("America/Havana"), 23),  # its midnight does not exist
-        (date(2024, 11, 3), ZoneInfo("America/Havana"), 25),  # its midnight stands once, one o'clock twice
+        (date(2026, 11, 1), NEW_YORK, 25 * 60),
+        (date(2026, 3, 8), NEW_YORK, 23 * 60),
+        (date(2026, 11, 1), SHANGHAI, 24 * 60),
+        (date(2026, 4, 5), ZoneInfo("Australia/Lord_Howe"), 24 * 60 + 30),
+        (date(2024, 3, 10), ZoneInfo("America/Havana"), 23 * 60),  # its midnight does not exist
+        (date(2024, 11, 3), ZoneInfo("America/Havana"), 25 * 60),  # its midnight stands once, one o'clock twice
     ],
 )
-def test_a_day_is_as_long_as_its_clock_makes_it(day: date, zone: ZoneInfo, hours: float) -> None:
+def test_a_day_is_as_long_as_its_clock_makes_it(day: date, zone: ZoneInfo, minutes: int) -> None:
     whole = days_period(day, day, zone)
-    assert whole.end - whole.start == timedelta(hours=hours)
+    assert whole.end - whole.start == timedelta(minutes=minutes)
 
 
 def test_a_month_begins_when_it_begins_in_its_zone() -> None:

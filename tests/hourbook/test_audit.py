@@ -18,7 +18,6 @@ from sqlalchemy import Connection, text
 from hourbook import audit
 from hourbook.audit import ANCHORS_FILE, Anchor, Finding, anchor, read_anchors, verify
 from hourbook.database import open_home, write_session
-from hourbook.migrations.triggers import APPEND_ONLY
 from hourbook.settings import DATABASE_FILE, Home
 from ledger.accounts import AccountKey
 from ledger.funding import FundingSource
@@ -64,7 +63,6 @@ def home(new_home: NewHome, tmp_path: Path) -> Home:
 
 
 on_sqlite = pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("new_home", ["postgresql"], indirect=True)
 
 
 def tampered(home: Home, *statements: str) -> list[Finding]:
@@ -269,58 +267,6 @@ def test_a_trigger_that_is_gone_or_hollow_is_found(home: Home, instead: str) -> 
         connection.executescript(f"DROP TRIGGER posting_no_update; {instead}")
     (finding,) = verify(home.engine)
     assert finding.facts == {"trigger": "posting_no_update"}
-
-
-GONE = "DROP TRIGGER posting_no_change ON posting"
-GUARD = "CREATE TRIGGER posting_no_change {} ON posting FOR EACH {} EXECUTE FUNCTION {}()"
-NOTHING = "CREATE {} FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
-ALL_THREE = "BEFORE UPDATE OR DELETE OR TRUNCATE"
-
-
-@on_postgresql
-@pytest.mark.parametrize(
-    ("guards", "instead"),
-    [
-        pytest.param(1, "ALTER TABLE posting DISABLE TRIGGER posting_no_change", id="switched off"),
-        pytest.param(1, GONE, id="gone"),
-        pytest.param(len(APPEND_ONLY), NOTHING.format("OR REPLACE", "refuse_change"), id="hollow"),
-        pytest.param(
-            1, (GONE, GUARD.format("BEFORE DELETE OR TRUNCATE", "STATEMENT", "refuse_change")), id="not on update"
-        ),
-        pytest.param(
-            1,
-            (GONE, GUARD.format("BEFORE UPDATE OF line OR DELETE OR TRUNCATE", "STATEMENT", "refuse_change")),
-            id="of one column",
-        ),
-        pytest.param(1, (GONE, GUARD.format(ALL_THREE, "STATEMENT WHEN (false)", "refuse_change")), id="never"),
-        pytest.param(
-            1, (GONE, NOTHING.format("", "other"), GUARD.format(ALL_THREE, "STATEMENT", "other")), id="another one"
-        ),
-    ],
-)
-def test_a_guard_of_postgresql_that_guards_no_more_is_found(
-    home: Home, guards: int, instead: str | tuple[str, ...]
-) -> None:
-    with write_session(home.engine) as session:
-        for statement in (instead,) if isinstance(instead, str) else instead:
-            session.connection().exec_driver_sql(statement)
-    findings = verify(home.engine)
-    assert len(findings) == guards
-    assert {"trigger": "posting_no_change"} in [finding.facts for finding in findings]
-
-
-@on_postgresql
-def test_a_row_that_breaks_a_condition_of_its_table_is_found(home: Home) -> None:
-    # As a damaged page would leave it: the server itself looks at conditions only when rows are written.
-    with write_session(home.engine) as session:
-        for statement in (
-            "ALTER TABLE account_balance DROP CONSTRAINT account_balance_debit_pending_check",
-            "UPDATE account_balance SET debit_pending = -1 WHERE account_id = 1",
-            "ALTER TABLE account_balance ADD CONSTRAINT broken CHECK (debit_pending >= 0) NOT VALID",
-        ):
-            session.connection().exec_driver_sql(statement)
-    (finding, *_) = verify(home.engine)
-    assert finding.message == "the database is damaged: 1 rows of account_balance break broken"
 
 
 def test_a_posting_to_an_account_that_is_not_there_is_found(home: Home) -> None:

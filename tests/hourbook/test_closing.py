@@ -25,7 +25,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 
 def entry_of(command: str) -> str:
     """The entry that a command names."""
-    return command.split("resolve ")[1].split()[0]
+    return command.partition("resolve ")[2].partition(" ")[0]
 
 
 def test_usage_of_an_unknown_account_blocks_until_it_is_mapped(operator: Operator) -> None:
@@ -222,6 +222,13 @@ def test_the_refusal_names_the_month_and_counts_what_blocks(operator: Operator) 
     operator.used(Run("stranger", "grp_new", "2026-11-04T08:00", core_hours=5))
     with pytest.raises(CloseRefusedError, match="2026-11 cannot be closed: 2 thing"):
         close_month(operator.home, "2026-11")
+
+
+def test_a_document_names_its_customer_and_where_each_price_comes_from(operator: Operator) -> None:
+    operator.close("2026-11")
+    document = operator.document("2026-11", "u-pre")
+    assert (document.customer.name, document.customer.email) == ("北方大学", "finance@north.example.edu")
+    assert [line.price_source for line in document.lines] == ["价目表 2026-10-01"]
 
 
 def test_a_line_stands_on_both_documents_with_the_part_drawn_there(operator: Operator) -> None:

@@ -104,7 +104,9 @@ def test_usage_whose_mapping_ended_gets_a_new_one_beside_the_old(operator: Opera
 
 
 def test_usage_that_names_nobody_is_not_mapped_with_everybody_else(operator: Operator) -> None:
-    operator.sacct("7|2026-11-05T08:00:00|2026-11-05T08:00:00|2026-11-05T09:00:00|COMPLETED|3600|0|cpu=1,node=1|||cpu|n|hpc1")
+    operator.sacct(
+        "7|2026-11-05T08:00:00|2026-11-05T08:00:00|2026-11-05T09:00:00|COMPLETED|3600|0|cpu=1,node=1|||cpu|n|hpc1"
+    )
     (entry,) = [row["id"] for row in list_open(operator.home) if "account (none)" in row["message"]]
     with pytest.raises(ResolutionError, match="names neither account nor user"):
         operator.resolve(entry, project="u-pre/chem")

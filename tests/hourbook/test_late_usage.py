@@ -188,6 +188,7 @@ def test_a_price_that_is_corrected_afterwards_is_charged_with_the_next_month(ope
     close_november(operator)
     (line,) = operator.document("2026-11", "u-pre").lines
     assert (line.category, line.original_month, line.amount_minor) == ("Adjustment", "2026-10", -100)
+    assert line.price_source == "价目表 2026-10-01 · 50 × 0.1 → 50 × 0.08"
     assert operator.balance("u-pre").arrears_minor == 400
 
 

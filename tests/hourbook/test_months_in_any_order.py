@@ -37,7 +37,9 @@ def runs_of(told: Sequence[Told]) -> list[tuple[int, Run]]:
         who, when = first.setdefault(job, (account, day))
         cards = {"card_hours": size % 13} if who in {"llm", "dev"} else {"core_hours": size}
         # In the order in which the source told it, so that what arrives later is of a later revision.
-        run = Run(f"job-{job}", who, f"{when}T08:00", revision=revision, partition="gpu" if "card_hours" in cards else "cpu")
+        run = Run(
+            f"job-{job}", who, f"{when}T08:00", revision=revision, partition="gpu" if "card_hours" in cards else "cpu"
+        )
         arrives = min(MONTHS.index(when[:7]) + delay, 2)
         runs.append((arrives, Run(**{**run.__dict__, **cards})))
     return runs

@@ -31,6 +31,7 @@ from hourbook.database import (
     write_session,
 )
 from hourbook.engines import postgresql as kind
+from hourbook.migrations.triggers import APPEND_ONLY
 from hourbook.settings import Home, Settings
 from ledger.store import InsufficientFundsError, transactions
 from ledger.store.tables import BALANCE
@@ -244,3 +245,54 @@ def test_after_a_restart_of_the_server_work_goes_on(home: Home, postgresql: Serv
     with write_session(home.engine) as session:
         session.connection().execute(text("INSERT INTO ledger_head VALUES ('operator', 0, '')"))
     assert_safe(home.engine)
+
+
+GONE = "DROP TRIGGER posting_no_change ON posting"
+GUARD = "CREATE TRIGGER posting_no_change {} ON posting FOR EACH {} EXECUTE FUNCTION {}()"
+NOTHING = "CREATE {} FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+ALL_THREE = "BEFORE UPDATE OR DELETE OR TRUNCATE"
+
+
+@pytest.mark.parametrize(
+    ("guards", "instead"),
+    [
+        pytest.param(1, "ALTER TABLE posting DISABLE TRIGGER posting_no_change", id="switched off"),
+        pytest.param(1, GONE, id="gone"),
+        pytest.param(len(APPEND_ONLY), NOTHING.format("OR REPLACE", "refuse_change"), id="hollow"),
+        pytest.param(
+            1, (GONE, GUARD.format("BEFORE DELETE OR TRUNCATE", "STATEMENT", "refuse_change")), id="not on update"
+        ),
+        pytest.param(
+            1,
+            (GONE, GUARD.format("BEFORE UPDATE OF line OR DELETE OR TRUNCATE", "STATEMENT", "refuse_change")),
+            id="of one column",
+        ),
+        pytest.param(1, (GONE, GUARD.format(ALL_THREE, "STATEMENT WHEN (false)", "refuse_change")), id="never"),
+        pytest.param(
+            1, (GONE, NOTHING.format("", "other"), GUARD.format(ALL_THREE, "STATEMENT", "other")), id="another one"
+        ),
+    ],
+)
+def test_a_guard_of_postgresql_that_guards_no_more_is_found(
+    home: Home, guards: int, instead: str | tuple[str, ...]
+) -> None:
+    with write_session(home.engine) as session:
+        for statement in (instead,) if isinstance(instead, str) else instead:
+            session.connection().exec_driver_sql(statement)
+    findings = verify(home.engine)
+    assert len(findings) == guards
+    assert {"trigger": "posting_no_change"} in [finding.facts for finding in findings]
+
+
+def test_a_row_that_breaks_a_condition_of_its_table_is_found(home: Home) -> None:
+    # As a damaged page would leave it: the server itself looks at conditions only when rows are written.
+    posted(home.engine, charge_of_nothing("b"))
+    with write_session(home.engine) as session:
+        for statement in (
+            "ALTER TABLE account_balance DROP CONSTRAINT account_balance_debit_pending_check",
+            "UPDATE account_balance SET debit_pending = -1",
+            "ALTER TABLE account_balance ADD CONSTRAINT broken CHECK (debit_pending >= 0) NOT VALID",
+        ):
+            session.connection().exec_driver_sql(statement)
+    (finding, *_) = verify(home.engine)
+    assert finding.message == "the database is damaged: 2 rows of account_balance break broken"

@@ -146,6 +146,11 @@ def test_a_line_that_cannot_be_read_is_refused(line: bytes) -> None:
     assert refusal(read(line)).code == "broken_row"
 
 
+def test_slots_beyond_all_machines_are_refused() -> None:
+    assert refusal(read(record(slots=99_999_999_999))).code == "number_range"
+    assert refusal(read(record(slots=10**21))).code == "broken_row"
+
+
 def test_an_end_before_the_start_is_refused() -> None:
     refused = refusal(read(record(end=START - 1)))
     assert (refused.code, refused.event_id) == ("inconsistent_time", f"17:{START}")
