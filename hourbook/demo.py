@@ -102,11 +102,12 @@ def _is_there(home: Home, number: str, file: Path) -> bool:
 def _commands(place: Path, run: MonthRun) -> list[str]:
     """Return what to try next, as it can be typed where the demo was started."""
     hourbook = f"{shown(Path(sys.executable).parent / 'hourbook')} --home {shown(place)}"
-    number = next((one.number for one in run.closed.documents if one.lines), "")
+    documents = sorted(run.closed.documents, key=lambda content: content.number)
+    number = next((one.number for one in documents if one.lines), "")
     return [
         f"{hourbook} invoice explain {number} --line 1",
         f"{hourbook} usage --from {MONTH}-01 --to {MONTH}-30 --by day,cluster",
-        f"{hourbook} balance {run.closed.documents[-1].customer.id}",
+        f"{hourbook} balance {documents[-1].customer.id}",
         f"{hourbook} reconcile {MONTH}",
         f"{hourbook} verify",
         f"{hourbook} serve",

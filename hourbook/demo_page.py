@@ -69,7 +69,7 @@ def write_page(figures: DemoFigures, out: Path) -> Path:
         open_entries=figures.open_entries,
         charts=list(_day_charts(figures)),
         products=_products(figures),
-        documents=[_document(content) for content in figures.run.closed.documents],
+        documents=[_document(content) for content in figures.documents()],
         sums=figures.document_sums(),
         suppliers=[_supplier(check, figures.month) for check in figures.run.reconciled.suppliers],
         margins=_margins(figures.run.reconciled.margin),

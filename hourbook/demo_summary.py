@@ -17,6 +17,7 @@ from hourbook.database import read_session
 from hourbook.sealing import BatchAccount, total_account, usage_accounting
 from hourbook.settings import Home
 from hourbook.usage_report import COLUMNS, UsageQuery, usage_report
+from invoices.document import DocumentContent
 from metering import store as metering
 from metering.identity import STATUSES
 from metering.lake import EventLake
@@ -47,6 +48,10 @@ class DemoFigures:
     hours: Sequence[Mapping[str, Any]]  # by cluster
     by_day: Sequence[Mapping[str, Any]]  # by day and cluster
     commands: Sequence[str]  # to try next
+
+    def documents(self) -> list[DocumentContent]:
+        """Return the month's documents by number, invoices first."""
+        return sorted(self.run.closed.documents, key=lambda content: (content.kind, content.number))
 
     def document_sums(self) -> list[DocumentSum]:
         """Add up invoices and statements."""

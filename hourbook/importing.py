@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +39,12 @@ FORMAT_OF_SUFFIX: dict[str, Literal["json", "jsonl", "parquet"]] = {
     ".parquet": "parquet",
 }
 
+GZIP_MAGIC = b"\x1f\x8b"
 ORIGIN_PARTS = 2  # D1_early/sacct.psv.gz
+
+
+class EventFileError(ValueError):
+    """A file of events that is refused as a whole; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,13 @@ def import_slurm(
 def import_events(
     home: Home, files: Sequence[Path], *, progress: Progress = lambda _step, _done, _all: None
 ) -> Imported:
-    """Import CloudEvents from JSON, JSON lines or Parquet files, told apart by their names."""
+    """Import CloudEvents from JSON, JSON lines or Parquet files, plain or gzip, told apart by their names."""
     # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
     collected = []
     for done, file in enumerate(files, start=1):
         payload = file.read_bytes()
-        form = FORMAT_OF_SUFFIX.get(file.suffix.lower(), "json")
-        collected.append((file, payload, read_events(payload, format=form, now=home.now())))
+        form = FORMAT_OF_SUFFIX.get(Path(file.name.lower().removesuffix(".gz")).suffix, "json")
+        collected.append((file, payload, read_events(_unpacked(file, payload), format=form, now=home.now())))
         progress("read", done, len(files))
     seen = {name for _, _, rows in collected for name in rows.events["cluster"].unique()}
     undescribed = tuple(sorted(seen - catalog_of(home).clusters.keys()))
@@ -179,6 +186,15 @@ def _accept_all(
         accept_payload(home, payload, rows, kind=kind, origin=origin_of(file)) for file, payload, rows in collected
     ]
     return Imported(tuple(receipts), refresh(home, progress), undescribed)
+
+
+def _unpacked(file: Path, payload: bytes) -> bytes:
+    if not payload.startswith(GZIP_MAGIC):
+        return payload
+    try:
+        return gzip.decompress(payload)
+    except (OSError, EOFError, zlib.error) as error:
+        raise EventFileError(f"{file}: the gzip file cannot be unpacked ({error}); transfer it again") from error
 
 
 @contextmanager

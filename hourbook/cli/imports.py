@@ -12,7 +12,7 @@ import typer
 from hourbook.cli.home import home_of
 from hourbook.cli.output import Format, FormatOption, Steps, console, notice, print_rows, refusals, say
 from hourbook.cli.reading import read_month, read_words, read_zone
-from hourbook.importing import Imported, SlurmLog, import_events, import_slurm, row_counts
+from hourbook.importing import EventFileError, Imported, SlurmLog, import_events, import_slurm, row_counts
 from hourbook.supplier_bills import BillFileError, import_bill
 from metering.collectors.slurm_layout import SacctFileError
 from reconciliation.report import rejected_table
@@ -72,7 +72,7 @@ def _column_names(text: str | None) -> tuple[str, ...] | None:
 def events(context: typer.Context, files: Files, form: FormatOption = Format.table) -> None:
     """Import CloudEvents as JSON, JSON lines or Parquet."""
     home = home_of(context)
-    with Steps() as steps:
+    with refusals(EventFileError), Steps() as steps:
         imported = import_events(home, files, progress=steps)
     _tell_defaults(imported.undescribed)
     _show(imported, row_counts(home, imported.receipts), form)

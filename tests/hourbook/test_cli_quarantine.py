@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -139,6 +140,18 @@ def test_events_are_read_again_too_and_those_of_broken_form_stay(tmp_path: Path)
     assert retry(terminal) == {"tried": "1", "resolved": "0", "still_open": "2"}
     [row] = usage(terminal)
     assert (row["core_hours"], row["card_hours"]) == ("8.000000", "1.000000")
+
+
+def test_a_packed_file_of_events_is_read_and_a_damaged_one_is_refused_whole(tmp_path: Path) -> None:
+    terminal, file = fresh(tmp_path), tmp_path / "usage.jsonl.gz"
+    packed = gzip.compress("\n".join([event(1, {}), event(2, {})]).encode())
+    file.write_bytes(packed[:-20])
+    damaged = terminal("import", "events", file)
+    assert (damaged.code, "transfer it again" in " ".join(damaged.err.split())) == (1, True)
+    file.write_bytes(packed)
+    [row] = terminal.done("import", "events", file, "--format", "csv").rows()
+    assert (row["rows"], row["kept"]) == ("2", "2")
+    assert quarantined(terminal) == []
 
 
 def test_an_event_from_the_future_is_used_when_its_time_has_come(tmp_path: Path) -> None:

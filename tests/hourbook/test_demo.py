@@ -88,7 +88,7 @@ def test_the_real_log_is_delivered_as_a_collector_would() -> None:
     month = sample_month()
     cluster, files = month.logs[0]
     assert cluster == "hpc1"
-    assert [file.parent.name for file in files][0] == "D1_early"
+    assert files[0].parent.name == "D1_early"
     assert files[-1].name == "sacct-epoch-name-last.psv.gz"
     assert len(files) == 11
 

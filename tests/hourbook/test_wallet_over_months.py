@@ -64,8 +64,10 @@ def test_a_receipt_entered_after_the_close_stands_on_the_next_statement(operator
     assert (wallet.opening_minor, wallet.arrears_settled_minor, wallet.closing_minor) == (0, 500, 300)
 
 
-def three_months(operator: Operator) -> None:
+@pytest.fixture(scope="module")
+def three_months(tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """Usage of all customers, on time and late, with receipts between."""
+    operator = Operator(tmp_path_factory.mktemp("three-months"))
     operator.top_up("u-pre", "4.00", "r1", "2026-10-05")
     operator.used(
         Run("o1", "physics", "2026-10-06T08:00", core_hours=33),
@@ -94,10 +96,11 @@ def three_months(operator: Operator) -> None:
         Run("d1", "physics", "2026-12-20T08:00", core_hours=19),
     )
     operator.close("2026-12")
+    return operator
 
 
-def test_statements_follow_on_and_the_ledger_is_the_sum_of_the_documents(operator: Operator) -> None:
-    three_months(operator)
+def test_statements_follow_on_and_the_ledger_is_the_sum_of_the_documents(three_months: Operator) -> None:
+    operator = three_months
     for customer in ("u-pre", "u-pack", "p-grant", "c-both"):
         wallets = [one.wallet for one in operator.documents(customer=customer) if one.wallet]
         for before, after in pairwise(wallets):
@@ -114,9 +117,8 @@ def test_statements_follow_on_and_the_ledger_is_the_sum_of_the_documents(operato
     assert operator.rebuilt() == []
 
 
-def test_the_tax_of_every_line_lies_beside_its_own(operator: Operator) -> None:
-    three_months(operator)
-    for document in operator.documents():
+def test_the_tax_of_every_line_lies_beside_its_own(three_months: Operator) -> None:
+    for document in three_months.documents():
         assert sum(line.tax_minor for line in document.lines) == document.tax_minor
         for line in document.lines:
             # 6% are included, rounded with its lot's other draws; a grant carries none.
