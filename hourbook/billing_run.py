@@ -58,7 +58,9 @@ def run_month(home: Home, given: Month, progress: Progress) -> MonthRun:
     for done, receipt in enumerate(given.receipts, start=1):
         receive(home, receipt)
         progress("receipts", done, len(given.receipts))
+    progress("accrue", 0, 1)
     accrued = accrue_open_months(home)
+    progress("accrue", 1, 1)
     closed = close_month(home, given.month, progress)
     for supplier, bill in given.supplier_bills:
         import_bill(home, bill, supplier=supplier, month=given.month)

@@ -74,13 +74,16 @@ def draft_month(home: Home, month: str) -> tuple[tuple[DocumentContent, ...], tu
     refresh(home)
     with read_session(home.engine) as session:
         pins = current_pins(session)
+        done = _closed(session, month)
+        if done:
+            return done.documents, ()
         closed = closes_by_month(session)
-        months = [one for one in open_months(home, session, closed) if one <= month]
-        if month not in months:
-            return (), ()
-        derived = derive(Reading(home, session, pins, closed), months)[month]
+        reading = Reading(home, session, pins, closed)
+        earlier = [one for one in open_months(home, session, closed) if one < month]
+        derived = derive(reading, [*earlier, month])[month]
         contents = documents_of(session, derived, pins, issued_on=_today(home, derived.catalog))
-        return contents, tuple(blockers_of(home, session, month, derived))
+        blockers = (*earlier_months(home, session, month, reading), *blockers_of(home, session, month, derived))
+        return contents, blockers
 
 
 def _closed(session: Session, month: str) -> Closed | None:

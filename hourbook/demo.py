@@ -23,7 +23,7 @@ from hourbook.demo_page import write_page
 from hourbook.demo_summary import DemoFigures, gather, print_summary
 from hourbook.receiving import TopUp
 from hourbook.reconciliation_report import write_reports
-from hourbook.settings import DATABASE_FILE, Home
+from hourbook.settings import DATABASE_FILE, Home, Settings
 from invoices import store as invoices
 
 CLOCK = datetime.fromisoformat("2026-12-01T10:00:00+08:00")
@@ -62,7 +62,10 @@ def _receipt(row: dict[str, str]) -> TopUp:
 def run_demo(out: Path, console: Console, month: Month | None = None) -> int:
     """Run the sample month into a folder; again, it changes nothing and says so."""
     place = out / "home"
-    home = open_home(place) if (place / DATABASE_FILE).is_file() else create_home(place, CLOCK)
+    # The demo always works on the embedded database, whatever the environment names for real homes.
+    own = Settings(database_url="")
+    there = (place / DATABASE_FILE).is_file()
+    home = open_home(place, settings=own) if there else create_home(place, CLOCK, settings=own)
     console.print(f"home {shown(place)}, clock fixed at {CLOCK.isoformat()}", style="dim", highlight=False)
     try:
         with Steps() as steps:

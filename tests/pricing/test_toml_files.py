@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from pricing.kinds import KINDS
 from pricing.problems import Problem
-from pricing.toml_files import TableEntry, body_of, facts_of, located, read_tables
+from pricing.toml_files import TableEntry, facts_of, located, read_tables
 
 
 def read(folder: Path, text: str) -> tuple[list[TableEntry], list[Problem]]:
@@ -223,19 +222,3 @@ def test_problems_of_the_whole_find_the_entry_they_name(tmp_path: Path) -> None:
     elsewhere = Problem("recorded earlier", table="skus", entry="x")
     assert [p.line for p in located([problem, elsewhere], entries)] == [8, 0]
     assert list(facts_of(entries)["price"]) == ["core-hour@2026-11-01", "card-hour@2026-11-01"]
-
-
-def test_the_whole_documented_configuration_can_be_read(tmp_path: Path) -> None:
-    guide = Path(__file__).parents[2] / "docs" / "configuration.md"
-    example = guide.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
-    own, _, _ = example.partition("[[suppliers]]")
-    # The guide shows the keys of both ways of billing in one contract, and leaves names out.
-    one_way = own.replace('billing = "prepaid"', 'billing = "credit_line"')
-    entries, problems = read(tmp_path, one_way.replace('"…"', '"placeholder"').replace('"HT-…"', '"HT-1"'))
-    assert not problems, "\n".join(map(str, problems))
-    assert {entry.table for entry in entries} == set(KINDS)
-    for entry in entries:
-        recorded = json.loads(json.dumps(entry.body))
-        assert body_of(KINDS[entry.table].model.model_validate(recorded)) == recorded, (
-            "applying it again changes nothing"
-        )
