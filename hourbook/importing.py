@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 import polars as pl
+from pydantic import BaseModel
 from sqlmodel import Session
 
 from hourbook import facts
@@ -24,6 +25,8 @@ from hourbook.settings import Home
 from metering import store as metering
 from metering.cloud_events import read_events
 from metering.clusters import Cluster
+from metering.collectors.common import LogFileError
+from metering.collectors.registry import Collector
 from metering.collectors.slurm import read_sacct
 from metering.collectors.slurm_layout import SacctFileError
 from metering.events import Collected
@@ -79,17 +82,58 @@ def import_slurm(
     """
     known = catalog_of(home).clusters.get(log.cluster)
     cluster = known or Cluster(name=log.cluster)
-    # All are read before the first is recorded, so that a file that must be refused leaves nothing half done.
-    known_files = _digests(home) if once else frozenset()
-    collected = []
+
+    def read(payload: bytes) -> Collected:
+        return read_sacct(payload, cluster=cluster, timezone=log.zone, columns=log.columns)
+
+    seen = _digests(home) if once else frozenset()
+    collected = list(_read_all(files, read, progress, step=f"read {log.cluster}", seen=seen))
+    return _accept_all(home, collected, "slurm", progress, undescribed=() if known else (log.cluster,))
+
+
+@dataclass(frozen=True)
+class OtherLog:
+    """A log of another kind than Slurm's: who reads it, whose it is, and what the files themselves do not say."""
+
+    collector: Collector
+    cluster: str
+    zone: ZoneInfo | None = None
+    options: BaseModel | None = None
+
+
+def import_log(
+    home: Home, files: Sequence[Path], log: OtherLog, *, progress: Progress = lambda _step, _done, _all: None
+) -> Imported:
+    """Import logs of any kind that a collector reads, file by file in the order given."""
+    known = catalog_of(home).clusters.get(log.cluster)
+    cluster = known or Cluster(name=log.cluster)
+
+    def read(payload: bytes) -> Collected:
+        return log.collector.read(payload, cluster=cluster, timezone=log.zone, options=log.options)
+
+    collected = list(_read_all(files, read, progress, step=f"read {log.cluster}"))
+    return _accept_all(home, collected, log.collector.name, progress, undescribed=() if known else (log.cluster,))
+
+
+def _read_all(
+    files: Sequence[Path],
+    read: Callable[[bytes], Collected],
+    progress: Progress,
+    *,
+    step: str,
+    seen: frozenset[str] = frozenset(),
+) -> Iterator[tuple[Path, bytes, Collected]]:
+    """Read every file that was not seen before; callers read all before the first is recorded.
+
+    So a file that must be refused leaves nothing half done.
+    """
     for done, file in enumerate(files, start=1):
         payload = file.read_bytes()
-        if hashlib.sha256(payload).hexdigest() not in known_files:
+        if hashlib.sha256(payload).hexdigest() not in seen:
             with _naming(file):
-                rows = read_sacct(payload, cluster=cluster, timezone=log.zone, columns=log.columns)
-            collected.append((file, payload, rows))
-        progress(f"read {log.cluster}", done, len(files))
-    return _accept_all(home, collected, "slurm", progress, undescribed=() if known else (log.cluster,))
+                rows = read(payload)
+            yield file, payload, rows
+        progress(step, done, len(files))
 
 
 def import_events(
@@ -202,5 +246,5 @@ def _naming(file: Path) -> Iterator[None]:
     """Let the refusal of a file say which one it is."""
     try:
         yield
-    except SacctFileError as error:
-        raise SacctFileError(f"{file}: {error}") from error
+    except (SacctFileError, LogFileError) as error:
+        raise type(error)(f"{file}: {error}") from error

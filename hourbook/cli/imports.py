@@ -1,4 +1,4 @@
-"""`import slurm | events | bill`."""
+"""`import slurm | log | events | bill`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,26 @@ import typer
 from hourbook.cli.home import home_of
 from hourbook.cli.output import Format, FormatOption, Steps, console, notice, print_rows, refusals, say
 from hourbook.cli.reading import read_month, read_words, read_zone
-from hourbook.importing import EventFileError, Imported, SlurmLog, import_events, import_slurm, row_counts
+from hourbook.importing import (
+    EventFileError,
+    Imported,
+    OtherLog,
+    SlurmLog,
+    import_events,
+    import_log,
+    import_slurm,
+    row_counts,
+)
 from hourbook.supplier_bills import BillFileError, import_bill
+from metering.collectors.common import LogFileError
+from metering.collectors.registry import COLLECTORS, OptionsError
 from metering.collectors.slurm_layout import SacctFileError
 from reconciliation.report import rejected_table
 
 group = typer.Typer(help="Bring in usage and supplier bills.", no_args_is_help=True)
 
 Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Plain or gzip.")]
+OTHER_KINDS = [name for name in COLLECTORS if name != "slurm"]
 EXAMPLE_COLUMNS = "JobIDRaw,Cluster,Partition,QOS,Account,User,Submit,Start,End,ElapsedRaw,State,NNodes,NCPUS,AllocTRES"
 
 
@@ -27,6 +39,9 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group.command("slurm", epilog="Example: hourbook import slurm sacct.psv --cluster hpc1 --timezone Asia/Shanghai")(
         slurm
+    )
+    group.command("log", epilog="Example: hourbook import log pbs 20261130 --cluster hpc2 --timezone Asia/Shanghai")(
+        log
     )
     group.command("events", epilog="Example: hourbook import events usage.jsonl")(events)
     group.command("bill", epilog="Example: hourbook import bill gz-2026-11.csv --supplier gz --month 2026-11")(bill)
@@ -67,6 +82,33 @@ def _column_names(text: str | None) -> tuple[str, ...] | None:
             f"{text!r} leaves a name out; write them as sacct -o has them", param_hint="'--columns'"
         )
     return names
+
+
+def log(  # noqa: PLR0913, PLR0917 - the command's own options
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(OTHER_KINDS)}.", metavar="KIND")],
+    files: Files,
+    cluster: Annotated[str, typer.Option(parser=read_words, metavar="NAME", help="Whose log it is.")],
+    timezone: Annotated[
+        ZoneInfo | None, typer.Option(parser=read_zone, metavar="ZONE", help="Of times without a zone.")
+    ] = None,
+    options: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML with what the log does not say itself.")
+    ] = None,
+    form: FormatOption = Format.table,
+) -> None:
+    """Import the log of another scheduler: PBS, LSF, Grid Engine, SWF, Kubernetes pods, or any CSV by a mapping."""
+    if kind not in OTHER_KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(OTHER_KINDS)}", param_hint="'KIND'")
+    reader = COLLECTORS[kind]
+    if reader.needs_options and options is None:
+        raise typer.BadParameter(f"{kind} needs --options FILE.toml", param_hint="'--options'")
+    home = home_of(context)
+    with refusals(LogFileError, OptionsError), Steps() as steps:
+        said = reader.parse_options(options.read_text(encoding="utf-8")) if options else None
+        imported = import_log(home, files, OtherLog(reader, cluster, timezone, said), progress=steps)
+    _tell_defaults(imported.undescribed)
+    _show(imported, row_counts(home, imported.receipts), form)
 
 
 def events(context: typer.Context, files: Files, form: FormatOption = Format.table) -> None:

@@ -76,9 +76,8 @@ class Collector:
         except tomllib.TOMLDecodeError as error:
             raise OptionsError(f"the options of {self.name} are no TOML: {error}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "all of them"
-            raise OptionsError(f"options of {self.name}, {where}: {first['msg']}") from error
+            wrong = (f"{'.'.join(map(str, one['loc'])) or 'all of them'}: {one['msg']}" for one in error.errors())
+            raise OptionsError(f"options of {self.name}: {'; '.join(wrong)}") from error
 
 
 _ALL = (
