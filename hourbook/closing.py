@@ -58,7 +58,6 @@ def close_month(home: Home, month: str, progress: Progress = lambda _step, _done
     if done:
         return done
     refresh(home, progress)
-    crash_point("close:before_pin")
     run_write(home.engine, lambda session: _pin(home, session, month))
     crash_point("close:after_pin")
     progress("charge and issue", 0, 1)
@@ -110,6 +109,7 @@ def _pin(home: Home, session: Session, month: str) -> None:
     if blockers:
         raise CloseRefusedError(month, blockers)
     invoices.start_close(session, month, asdict(pins), _today(home, derived.catalog), home.now())
+    crash_point("close:before_pin")
 
 
 def _today(home: Home, catalog: Catalog) -> date:

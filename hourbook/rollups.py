@@ -40,7 +40,7 @@ def roll_up_dirty(
     engine: Engine, lake: EventLake, plan: RollupPlan, now: datetime, progress: Progress = lambda _done, _all: None
 ) -> int:
     """Roll up the dates that received events since they were last rolled up under this plan; return how many."""
-    number = run_write(engine, lambda session: store.register_plan(session, plan, now))
+    number = _number(engine, plan, now)
     with read_session(engine) as session:
         counted = {date: row.recorded_seq for date, row in store.rolled_up(session, number).items()}
     held = lake.partitions()
@@ -51,6 +51,23 @@ def roll_up_dirty(
         _roll_up_date(engine, lake, plan, number, date)
         progress(done, len(dirty))
     return len(dirty)
+
+
+def _number(engine: Engine, plan: RollupPlan, now: datetime) -> int:
+    """Return the plan's number; a plan that is new gets one."""
+    with read_session(engine) as session:
+        known = store.plan_number(session, plan)
+    if known is not None:
+        return known
+
+    def register(session: Session) -> int:
+        number = store.register_plan(session, plan, now)
+        crash_point("plan:before_commit")
+        return number
+
+    number = run_write(engine, register)
+    crash_point("plan:after_commit")
+    return number
 
 
 def read_rollup(session: Session, lake: EventLake, plan: RollupPlan, window: Window) -> pl.DataFrame:

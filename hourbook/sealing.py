@@ -163,6 +163,7 @@ def _only_sealer(engine: Engine) -> Iterator[Callable[[], None]]:
         if time.monotonic() > deadline:
             raise SealerBusyError("another process has been sealing events for long; try again when it is done")
         time.sleep(LEASE_PAUSE_SECONDS)
+    crash_point("seal:after_lease")
     try:
         yield renew
     finally:
