@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
@@ -14,7 +16,7 @@ from base.period import each_month, month_days, month_of
 from hourbook import facts
 from hourbook.closes import closes_by_month, closing_pins
 from hourbook.crash import crash_point
-from hourbook.database import run_write
+from hourbook.database import read_session, run_write
 from hourbook.deriving import DerivedMonth, derive
 from hourbook.reading import Pins, Reading
 from hourbook.refreshing import current_pins, first_month_of_usage, month_of_first_purchase, refresh
@@ -26,6 +28,8 @@ from ledger.store.tables import TRANSACTION
 from pricing.catalog import Catalog
 
 Movements = Mapping[AccountKey, int]
+
+TRIES_BESIDE_OTHERS = 3
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,58 @@ class Accrued:
 def accrue_open_months(home: Home) -> Accrued:
     """Bring the books of every month that is not closed up to all usage recorded so far.
 
-    Everything is read and posted in one transaction, so two runs at once have the effect of one after the other.
+    Charges are derived beside other writers and posted only if nothing they depend on has changed meanwhile, so two
+    runs at once have the effect of one after the other, and whoever sends usage does not wait for the sums.
     """
     refresh(home)
-    accrued = run_write(home.engine, lambda session: _accrue(home, session))
+    for _ in range(TRIES_BESIDE_OTHERS):
+        with read_session(home.engine) as session:
+            basis = _basis(home, session)
+            derived = _derived(home, session, basis)
+        accrued = run_write(home.engine, partial(_post_if_unchanged, home, basis, derived))
+        if accrued is not None:
+            break
+    else:  # too much changes: once more, as the only writer from the first moment
+        accrued = run_write(home.engine, partial(_accrue, home))
     crash_point("accrue:after_commit")
     return accrued
 
 
-def _accrue(home: Home, session: Session) -> Accrued:
+@dataclass(frozen=True)
+class _Basis:
+    """All that the charges of open months depend on."""
+
+    pins: Pins
+    closed: Mapping[str, Pins]
+    months: tuple[str, ...]
+    today: date  # in the billing zone; leases grow day by day
+
+
+def _basis(home: Home, session: Session) -> _Basis:
     closed = closes_by_month(session)
     closing = closing_pins(session)
-    months = open_months(home, session, closed)
     # While a month is being closed, all are charged as of the numbers that it pinned.
     pins = closing[1] if closing else current_pins(session)
-    if not months:
-        return Accrued()
-    derived = derive(Reading(home, session, pins, closed), months)
-    return post_differences(home, session, derived, pins)
+    zone = Catalog.from_facts(facts.as_of(session)).zone()
+    return _Basis(pins, closed, tuple(open_months(home, session, closed)), home.today(zone))
+
+
+def _derived(home: Home, session: Session, basis: _Basis) -> dict[str, DerivedMonth]:
+    reading = Reading(home, session, basis.pins, basis.closed)
+    return derive(reading, basis.months) if basis.months else {}
+
+
+def _post_if_unchanged(
+    home: Home, basis: _Basis, derived: Mapping[str, DerivedMonth], session: Session
+) -> Accrued | None:
+    if _basis(home, session) != basis:
+        return None
+    return post_differences(home, session, derived, basis.pins)
+
+
+def _accrue(home: Home, session: Session) -> Accrued:
+    basis = _basis(home, session)
+    return post_differences(home, session, _derived(home, session, basis), basis.pins)
 
 
 def post_differences(home: Home, session: Session, derived: Mapping[str, DerivedMonth], pins: Pins) -> Accrued:
