@@ -1,38 +1,26 @@
 """I12, for usage: seconds counted from the lake by plain sums, against the rollup and against what was done with it.
 
-None of metering's code for winners, cuts or spans is used: the latest row of each event is found by sorting, and an
-attempt's seconds in a month are simply its overlap with it.
+None of metering's code for winners, cuts or spans is used: the latest row of each event is found by sorting, of equal
+ones the one with the greater canonical text, and an attempt's seconds in a month are simply its overlap with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import polars as pl
 from sqlmodel import Session
 
+from base.period import month_period
 from hourbook.audit import Finding
 from hourbook.closes import closes_by_month
 from hourbook.database import read_session
 from hourbook.reading import Pins, Reading
 from hourbook.settings import Home
+from metering.identity import canonical_facts
 from metering.lake import EventLake
 from pricing.assignment import assign
-
-_FACTS = (
-    "end_second",
-    "ended",
-    "suspended_seconds",
-    "state",
-    "cpus",
-    "nodes",
-    "memory_bytes",
-    "cards",
-    "account",
-    "user",
-)
 
 
 def check_usage(home: Home) -> Iterator[Finding]:
@@ -45,10 +33,10 @@ def check_usage(home: Home) -> Iterator[Finding]:
 def _month(home: Home, session: Session, month: str, pins: Pins) -> Iterator[Finding]:
     reading = Reading(home, session, pins, {})
     catalog = reading.catalog()
-    begin, end = _bounds(month, ZoneInfo(catalog.zone_name))
-    rollup = reading.usage_between(begin, end)
+    period = month_period(month, ZoneInfo(catalog.zone_name))
+    rollup = reading.usage_between(period.start, period.end)
     counted: dict[str, int] = dict(rollup.group_by("resource").agg(pl.col("quantity").sum()).iter_rows())
-    plain, exact_cpu = _plain_seconds(home, pins, int(begin.timestamp()), int(end.timestamp()))
+    plain, exact_cpu = _plain_seconds(home, pins, int(period.start.timestamp()), int(period.end.timestamp()))
     for resource in sorted({*plain, *(name for name in counted if name.split(":")[0] in {"node", "wall", "card"})}):
         if resource == "cpu" and not exact_cpu:
             continue
@@ -62,24 +50,17 @@ def _month(home: Home, session: Session, month: str, pins: Pins) -> Iterator[Fin
             yield Finding("I12", "usage went nowhere, or twice", {"month": month, "resource": resource, **both})
 
 
-def _bounds(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    year, number = int(month[:4]), int(month[5:])
-    after = (year + 1, 1) if number == 12 else (year, number + 1)  # noqa: PLR2004 - December
-    return tuple(datetime(y, m, 1, tzinfo=zone).astimezone(UTC) for y, m in ((year, number), after))  # type: ignore[return-value]
-
-
 def _plain_seconds(home: Home, pins: Pins, begin: int, end: int) -> tuple[dict[str, int], bool]:
     """Sum seconds of the latest row of every event within a window; say whether suspended seconds fell inside it."""
     lake = EventLake(home.lake)
     # Whole dates: the row that counts may end before the window though an earlier one reached into it.
     dates = lake.partitions().filter(pl.col("last_second") > begin)["start_date"].to_list()
     rows = lake.scan(dates, as_of=pins.recorded_seq).collect()
-    canonical = pl.concat_str([pl.col(name).cast(pl.String) for name in _FACTS], separator="\x1f")
     # At one revision the event's own word stands as first recorded; of a log the later end, then the greater text.
     latest = (
         rows.with_columns(
             late=pl.when("revision_derived").then("end_second").otherwise(-pl.col("recorded_seq")),
-            text=pl.when("revision_derived").then(canonical).otherwise(pl.lit("")),
+            text=pl.when("revision_derived").then(canonical_facts()).otherwise(pl.lit("")),
         )
         .sort("revision", "late", "text")
         .group_by("source", "id")

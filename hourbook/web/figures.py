@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
 
 from sqlmodel import Session
 
-from base.period import days_period, each_day, month_days, month_of
 from hourbook.balances import Balance, LotRest
 from hourbook.closes import closes_by_month
-from hourbook.daily import DayOfUse
+from hourbook.daily import DayOfUse, Used, by_day, hours_of, splits_of_use
 from hourbook.reading import Reading
 from hourbook.refreshing import current_pins
 from hourbook.settings import Home
 from hourbook.viewing import Listed, counted_balance, listed_documents
 from ledger import store as ledger
 from ledger.funding import FundingSource
-from pricing.assignment import assign
 from pricing.catalog import Catalog
-from pricing.charges import HOUR_SCALE, ChargeLine, Split
 from pricing.models import Contract, Customer
-from pricing.packs import PackState
-from pricing.rating import rate_month
 
 DAYS_SHOWN = 30
 
@@ -89,59 +84,30 @@ def customer_figures(home: Home, session: Session, customer: str) -> CustomerFig
     catalog = reading.catalog()
     today = home.today(catalog.zone(customer))
     first = today - timedelta(days=DAYS_SHOWN - 1)
-    used = [
-        (line.unit, split)
-        for line in _lines(reading, catalog, customer, first, today)
-        for split in line.splits
-        if first <= split.day <= today
-    ]
+    used = splits_of_use(reading, catalog, customer, first, today)
     return CustomerFigures(
         customer=catalog.customers[customer],
         contracts=tuple(one for _, one in sorted(catalog.contracts.items()) if one.customer == customer),
         today=today,
         balance=balance,
-        days=tuple(_days(used, first, today)),
+        days=tuple(by_day(used, first, today)),
         projects=tuple(_projects(used)),
         sources=_sources(session, balance),
         documents=tuple(reversed(listed_documents(session, customer=customer))),
     )
 
 
-def _lines(reading: Reading, catalog: Catalog, customer: str, first: date, last: date) -> Iterator[ChargeLine]:
-    """Yield what the days cost at the prices in force, before packs."""
-    months = sorted({month_of(day) for day in each_day(first, last)})
-    period = days_period(month_days(months[0])[0], month_days(months[-1])[1], catalog.zone(customer))
-    usage = assign(reading.usage_between(period.start, period.end), catalog).usage
-    no_packs: dict[str, PackState] = {}
-    for month in months:
-        yield from rate_month(usage, catalog, customer=customer, month=month, packs=no_packs)
-
-
-def _days(used: Iterable[tuple[str, Split]], first: date, last: date) -> Iterator[DayOfUse]:
-    hours: dict[tuple[date, str], int] = defaultdict(int)
-    amounts: dict[date, int] = defaultdict(int)
-    for unit, split in used:
-        hours[split.day, unit] += split.quantity
-        amounts[split.day] += split.amount_minor
-    for day in each_day(first, last):
-        yield DayOfUse(day, _hours(hours[day, "core-hour"]), _hours(hours[day, "card-hour"]), amounts[day])
-
-
-def _projects(used: Iterable[tuple[str, Split]]) -> list[ProjectUse]:
+def _projects(used: Iterable[Used]) -> list[ProjectUse]:
     hours: dict[tuple[str, str], int] = defaultdict(int)
     amounts: dict[str, int] = defaultdict(int)
     for unit, split in used:
         hours[split.project, unit] += split.quantity
         amounts[split.project] += split.amount_minor
     projects = [
-        ProjectUse(name, _hours(hours[name, "core-hour"]), _hours(hours[name, "card-hour"]), amount)
+        ProjectUse(name, hours_of(hours[name, "core-hour"]), hours_of(hours[name, "card-hour"]), amount)
         for name, amount in amounts.items()
     ]
     return sorted(projects, key=lambda project: (-project.amount_minor, project.id))
-
-
-def _hours(quantity: int) -> Fraction:
-    return Fraction(quantity, HOUR_SCALE)
 
 
 def _sources(session: Session, balance: Balance) -> tuple[SourceRest, ...]:

@@ -132,10 +132,6 @@ def _wrong_numbers(fields: CsvFields) -> pl.Expr:
     return pl.coalesce(pl.lit(None, pl.String), *wrong)
 
 
-def _uncountable(field: CsvField) -> pl.Expr:
-    return ~amount(field).is_between(0, MOST_MEMORY).fill_null(value=False)
-
-
 def _outcomes(mapping: CsvMapping, cluster: Cluster) -> Sequence[Outcome]:
     excluded: list[Outcome] = [
         (pl.col(f"c:{entry.column}").is_in(list(entry.values)), f"-{entry.reason}") for entry in mapping.no_usage
