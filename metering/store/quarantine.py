@@ -1,0 +1,161 @@
+"""Quarantine: input that could not be used, kept with its reason and what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+import polars as pl
+from sqlalchemy import Index, Text, func
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from base.columns import BigInt, Bytes, ForeignText, Instant
+from base.period import month_days, month_of
+from metering.events import EVENT_SCHEMA, RejectedEvent
+
+QuarantineStatus = Literal["open", "resolved", "written_off", "dismissed"]
+
+
+class QuarantineRow(SQLModel, table=True):
+    """Input that could not be used, with the reason, until it is resolved, written off or dismissed."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (Index("quarantine_open", "status", "month"),)
+
+    number: int = Field(primary_key=True, sa_type=BigInt, sa_column_kwargs={"autoincrement": False})
+    batch_seq: int = Field(sa_type=BigInt, foreign_key="inbox_batch.batch_seq", index=True)
+    # Of an event that the sealer held back; NULL where the row could not be read as an event.
+    recorded_seq: int | None = Field(default=None, sa_type=BigInt, unique=True)
+    code: str = Field(sa_type=Text)
+    message: str = Field(sa_type=ForeignText)
+    raw: bytes = Field(sa_type=Bytes)
+    raw_digest: str = Field(sa_type=Text, index=True)
+    line: int = Field(sa_type=BigInt)
+    source: str = Field(sa_type=ForeignText)
+    event_id: str = Field(sa_type=ForeignText)
+    month: str = Field(sa_type=Text)  # UTC month of the usage; "" where unknown, which blocks every close
+    status: str = Field(sa_type=Text)
+    resolved_by: str = Field(default="", sa_type=Text)
+    reason: str = Field(default="", sa_type=Text)
+    opened_at: datetime = Field(sa_type=Instant)
+    closed_at: datetime | None = Field(default=None, sa_type=Instant)
+
+    @property
+    def id(self) -> str:
+        """Its name on the command line: `Q-17`."""
+        return f"Q-{self.number}"
+
+
+def quarantine_held(session: Session, held: pl.DataFrame, now: datetime) -> int:
+    """Put events that the sealer held back into quarantine; those there already stay as they are."""
+    known = set(session.exec(select(QuarantineRow.recorded_seq).where(col(QuarantineRow.recorded_seq).is_not(None))))
+    number = _last_number(session)
+    opened = 0
+    for row in held.iter_rows(named=True):
+        if row["recorded_seq"] in known:
+            continue
+        opened += 1
+        raw = orjson.dumps({name: row[name] for name in EVENT_SCHEMA})
+        entry = QuarantineRow(
+            number=number + opened,
+            batch_seq=row["batch_seq"],
+            recorded_seq=row["recorded_seq"],
+            code=row["code"],
+            message=row["message"],
+            raw=raw,
+            raw_digest=_digest(row["code"], raw),
+            line=0,
+            source=row["source"],
+            event_id=row["id"],
+            month=row["start_date"][:7],
+            status="open",
+            opened_at=now,
+        )
+        session.add(entry)
+    session.flush()
+    return opened
+
+
+def quarantine(
+    session: Session, *, status: QuarantineStatus | None = None, month: str | None = None
+) -> list[QuarantineRow]:
+    """Return quarantine entries, oldest first; with a month, those that could be of it.
+
+    These are entries of no known month, too, and of the month before: an entry knows its month in UTC, and in a zone
+    east of it the first hours of a month are still the month before.
+    """
+    wanted = select(QuarantineRow).order_by(col(QuarantineRow.number))
+    if status is not None:
+        wanted = wanted.where(QuarantineRow.status == status)
+    if month is not None:
+        before = month_of(month_days(month)[0] - timedelta(days=1))
+        wanted = wanted.where(col(QuarantineRow.month).in_(["", before, month]))
+    return list(session.exec(wanted))
+
+
+def quarantine_entry(session: Session, entry_id: str) -> QuarantineRow:
+    """Return the entry named `Q-17`."""
+    digits = entry_id.removeprefix("Q-")
+    entry = session.get(QuarantineRow, int(digits)) if digits.isascii() and digits.isdigit() else None
+    if entry is None:
+        raise LookupError(f"there is no quarantine entry {entry_id!r}; see: hourbook quarantine list")
+    return entry
+
+
+def close_entry(
+    session: Session, entry: QuarantineRow, status: QuarantineStatus, now: datetime, *, resolved_by: str, reason: str
+) -> None:
+    """Close an open quarantine entry: who or what did it, and why; a closed one stays as it was decided."""
+    if entry.status != "open":
+        raise ValueError(f"{entry.id} is {entry.status} already, by {entry.resolved_by or 'an earlier decision'}")
+    entry.status, entry.closed_at, entry.resolved_by, entry.reason = status, now, resolved_by, reason
+    session.add(entry)
+    session.flush()
+
+
+def quarantine_rejected(session: Session, rejected: Sequence[RejectedEvent], *, batch_seq: int, now: datetime) -> int:
+    """Open an entry per rejected row; return how many stood in quarantine before, with the same bytes and code."""
+    digests = [_digest(row.code, row.raw) for row in rejected]
+    known = _known_digests(session, digests)
+    number = _last_number(session)
+    repeated = 0
+    for row, digest in zip(rejected, digests, strict=True):
+        if digest in known:
+            repeated += 1
+            continue
+        known.add(digest)
+        number += 1
+        facts: dict[str, Any] = {name: getattr(row, name) for name in _REJECTED_FACTS}
+        entry = QuarantineRow(
+            **facts,
+            number=number,
+            batch_seq=batch_seq,
+            raw_digest=digest,
+            status="open",
+            opened_at=now,
+        )
+        session.add(entry)
+    return repeated
+
+
+_REJECTED_FACTS = ("code", "message", "raw", "line", "source", "event_id", "month")
+
+
+def _known_digests(session: Session, digests: Sequence[str]) -> set[str]:
+    known: set[str] = set()
+    for first in range(0, len(digests), 500):  # SQLite takes a limited number of parameters
+        some = digests[first : first + 500]
+        wanted = select(QuarantineRow.raw_digest).where(col(QuarantineRow.raw_digest).in_(some))
+        known.update(session.exec(wanted))
+    return known
+
+
+def _last_number(session: Session) -> int:
+    return session.exec(select(func.max(QuarantineRow.number))).one() or 0
+
+
+def _digest(code: str, raw: bytes) -> str:
+    return hashlib.sha256(code.encode() + b"\0" + raw).hexdigest()
