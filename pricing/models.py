@@ -98,7 +98,7 @@ class Customer(Entry):
 
 
 class Tier(Entry):
-    """One step of a graduated price: its unit price holds up to a quantity in the month, the last one for the rest."""
+    """One step of a price by quantity: it holds up to a quantity in the month, the last one for the rest."""
 
     up_to: WholeNumber | None = None
     unit_price: Price
@@ -111,6 +111,8 @@ class PriceChange(Entry):
     effective_from: Day
     unit_price: Price | None = None
     tiers: tuple[Tier, ...] = ()
+    # graduated: each part of the month's quantity at its own step's price; volume: all of it at the step it reaches.
+    tier_mode: Literal["graduated", "volume"] = "graduated"
     reference: Text = ""
 
     @property
@@ -124,6 +126,8 @@ class PriceChange(Entry):
             raise ValueError("a price is either unit_price or tiers; give one of them")
         if self.tiers:
             _check_tiers([tier.up_to for tier in self.tiers])
+        elif self.tier_mode != "graduated":
+            raise ValueError(f'tier_mode = "{self.tier_mode}" needs tiers; leave it out beside a unit_price')
         return self
 
     def steps(self) -> tuple[Tier, ...]:

@@ -25,7 +25,7 @@ from pricing.charges import CUSTOMER_USAGE_SCHEMA, ChargeLine, LineKey, Split
 from pricing.packs import PackState, draw_from, pots_in_order, shown_unit_price
 from pricing.purchases import lease_line, one_off_line
 from pricing.sums import sum_by
-from pricing.tiers import Step, cut_at_steps, steps_of
+from pricing.tiers import Step, cut_at_steps, step_reached, steps_of
 
 # In this order usage draws packs and fills tiers.
 _ORDER = ("customer", "sku", "day", "project", "user", "cluster", "contract")
@@ -119,6 +119,7 @@ class _SkuMonth:
         self._counted = 0  # of the month's quantity beyond packs: where in the tiers the next part falls
         self._prices: dict[tuple[str, date], tuple[PriceInForce, tuple[Step, ...]]] = {}
         self._priced: dict[tuple[str, str, int], list[_Part]] = {}  # by contract, price entry and tier
+        self._by_volume: list[_Part] = []  # priced when the month's whole quantity is known
         self._steps: dict[tuple[str, str, int], tuple[PriceInForce, Step]] = {}
         self._drawn: dict[str, list[_Part]] = {}  # by pack
         self._states = {state.pack.id: state for state in packs}
@@ -133,6 +134,7 @@ class _SkuMonth:
                 self._drawn.setdefault(state.pack.id, []).append(_Part(used, taken, amount))
                 rest -= taken
             self._price(used, rest)
+        self._price_by_volume()
         for place, parts in self._priced.items():
             yield self._priced_line(customer, place, parts)
         for pack_id, parts in self._drawn.items():
@@ -142,11 +144,23 @@ class _SkuMonth:
         if not quantity:
             return
         price, steps = self._price_on(used.contract, used.day)
-        for step, part in cut_at_steps(steps, self._counted, quantity):
-            place = (used.contract, price.sku_price_id, step.number)
-            self._steps[place] = (price, step)
-            self._priced.setdefault(place, []).append(_Part(used, part, 0))
+        if price.change.tier_mode == "volume":
+            self._by_volume.append(_Part(used, quantity, 0))
+        else:
+            for step, part in cut_at_steps(steps, self._counted, quantity):
+                self._place(price, step, _Part(used, part, 0))
         self._counted += quantity
+
+    def _price_by_volume(self) -> None:
+        for part in self._by_volume:
+            price, steps = self._price_on(part.used.contract, part.used.day)
+            self._place(price, step_reached(steps, self._counted), part)
+
+    def _place(self, price: PriceInForce, step: Step, part: _Part) -> None:
+        """Put a part on the line of its contract, price entry and step."""
+        place = (part.used.contract, price.sku_price_id, step.number)
+        self._steps[place] = (price, step)
+        self._priced.setdefault(place, []).append(part)
 
     def _price_on(self, contract: str, day: date) -> tuple[PriceInForce, tuple[Step, ...]]:
         known = self._prices.get((contract, day))

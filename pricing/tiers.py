@@ -1,4 +1,8 @@
-"""Graduated prices: each part of a month's quantity at the unit price of the step that it falls into."""
+"""Prices by quantity.
+
+Graduated: each part of a month's quantity has the unit price of the step that it falls into. By volume: all of it has
+that of the step which the month's whole quantity reaches.
+"""
 
 from __future__ import annotations
 
@@ -36,3 +40,11 @@ def cut_at_steps(steps: Sequence[Step], used_before: int, quantity: int) -> Iter
             position, rest = position + part, rest - part
     if rest:
         raise ValueError(f"{rest} parts lie beyond the last step; the last tier of a price must be open")
+
+
+def step_reached(steps: Sequence[Step], quantity: int) -> Step:
+    """Return the step that a month's whole quantity reaches; a quantity at a step's bound is still within it."""
+    for step in steps:
+        if step.up_to is None or quantity <= step.up_to:
+            return step
+    raise ValueError(f"{quantity} parts lie beyond the last step; the last tier of a price must be open")

@@ -230,7 +230,7 @@ def usage_lines(placed: Used, prices: PriceList, month: str) -> list[Line]:
     for (customer, sku, place, contract), parts in placed.items():
         by_sku[customer, sku].append((place, contract, parts))
     for (customer, sku), used in sorted(by_sku.items()):
-        counted = 0
+        counted, beyond = 0, []
         pots = [_Pot(pack, prices.skus[sku]["unit"]) for pack in _packs(prices, customer, sku)]
         for place, contract, parts in sorted(used):
             rest = parts
@@ -240,7 +240,10 @@ def usage_lines(placed: Used, prices: PriceList, month: str) -> list[Line]:
                     key = LineKey(customer, pot.pack["contract"], sku, f"pack:{pot.pack['id']}", 0, month)
                     _add(lines, key, prices, (place, taken, amount))
                 rest -= taken
-            for tier, part, name in _tiers(prices, sku, contract, place.day, counted, rest):
+            beyond.append((place, contract, rest))
+        whole = sum(rest for _, _, rest in beyond)
+        for place, contract, rest in beyond:
+            for tier, part, name in _tiers(prices, sku, contract, place.day, (counted, rest, whole)):
                 _add(lines, LineKey(customer, contract, sku, name, tier, month), prices, (place, part, 0))
             counted += rest
     for line in lines.values():
@@ -271,15 +274,23 @@ def _finish(line: Line, prices: PriceList) -> None:
 
 
 def _tiers(
-    prices: PriceList, sku: str, contract: str, day: date, before: int, parts: int
+    prices: PriceList, sku: str, contract: str, day: date, counts: tuple[int, int, int]
 ) -> Iterator[tuple[int, int, str]]:
-    """Cut a quantity at the bounds of a price's tiers: yield tier (0 for none), counted parts and the price's name."""
+    """Cut a quantity at the bounds of a price's tiers: yield tier (0 for none), counted parts and the price's name.
+
+    Counted parts are given as those of the month before it, its own, and those of the whole month.
+    """
+    before, parts, whole = counts
     found = prices.price(sku, contract, day)
     if found is None or not parts:
         return
     name, entry = found
     if "tiers" not in entry:
         yield 0, parts, name
+        return
+    if entry.get("tier_mode") == "volume":
+        bounds = [tier["up_to"] * PARTS[prices.skus[sku]["unit"]] for tier in entry["tiers"] if "up_to" in tier]
+        yield 1 + sum(bound < whole for bound in bounds), parts, name
         return
     start, end, low = before, before + parts, 0
     for number, tier in enumerate(entry["tiers"], start=1):

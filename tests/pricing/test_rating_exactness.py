@@ -36,6 +36,7 @@ class Case:
     own: dict[date, Steps]
     packs: list[tuple[str, int, Decimal, date, date, date, int]]  # id quantity price bought first last drawn before
     rows: list[Row]
+    by_volume: frozenset[date] = frozenset()  # the prices that hold for all of a month's quantity, by their first day
 
 
 def days(low: int = 1) -> st.SearchStrategy[date]:
@@ -73,7 +74,8 @@ def cases(draw: st.DrawFn) -> Case:
             lambda found: [(*key, quantity) for key, quantity in found.items()]
         )
     )
-    return Case(book, draw(st.just({}) | later), draw(packs()), rows)
+    by_volume = draw(st.frozensets(st.sampled_from(sorted(book))))
+    return Case(book, draw(st.just({}) | later), draw(packs()), rows, by_volume)
 
 
 def rounded(value: Fraction) -> int:
@@ -84,7 +86,7 @@ def oracle(case: Case) -> dict[tuple[str, int], tuple[int, int, list[tuple[date,
     """Return (quantity, amount, parts) by price and tier."""
     drawn = {pack[0]: Fraction(pack[6], HOUR) for pack in case.packs}
     pieces: dict[tuple[str, int], list[tuple[Row, Fraction, Fraction]]] = {}
-    at = Fraction(0)
+    at, waiting = Fraction(0), []
     for row in sorted(case.rows):
         wanted = Fraction(row[4], HOUR)
         for name, size, price, _, _, _, _ in sorted(case.packs, key=lambda p: (p[5], p[3], p[0])):
@@ -98,6 +100,10 @@ def oracle(case: Case) -> dict[tuple[str, int], tuple[int, int, list[tuple[date,
                 wanted -= take
         owner, history = ("contract:HT", case.own) if any(d <= row[0] for d in case.own) else ("book", case.book)
         since = max(d for d in history if d <= row[0])
+        if len(history[since]) > 1 and since in case.by_volume:
+            waiting.append((row, wanted, owner, since, history[since]))
+            at += wanted
+            continue
         low = Fraction(0)
         for number, (bound, unit_price) in enumerate(history[since]):
             high = at + wanted if bound is None else Fraction(bound)
@@ -108,6 +114,13 @@ def oracle(case: Case) -> dict[tuple[str, int], tuple[int, int, list[tuple[date,
                 pieces.setdefault(place, []).append((row, overlap, overlap * Fraction(unit_price) * 100))
             low = max(low, high)
         at += wanted
+    for row, wanted, owner, since, history_steps in waiting:
+        number, unit_price = next(
+            (n, p) for n, (bound, p) in enumerate(history_steps, 1) if bound is None or at <= bound
+        )
+        if wanted:
+            parts = pieces.setdefault((f"{owner}:core-hour:{since}", number), [])
+            parts.append((row, wanted, wanted * Fraction(unit_price) * 100))
     return {place: totals(place[0], parts) for place, parts in pieces.items()}
 
 
@@ -129,7 +142,7 @@ def totals(
     return sum(quantities), total, split
 
 
-def price_bodies(history: dict[date, Steps]) -> dict[str, dict[str, object]]:
+def price_bodies(history: dict[date, Steps], by_volume: frozenset[date]) -> dict[str, dict[str, object]]:
     bodies: dict[str, dict[str, object]] = {}
     for since, steps_of_day in history.items():
         body: dict[str, object] = {"sku": "core-hour", "effective_from": since}
@@ -137,6 +150,7 @@ def price_bodies(history: dict[date, Steps]) -> dict[str, dict[str, object]]:
             body["unit_price"] = steps_of_day[0][1]
         else:
             body["tiers"] = [{"up_to": bound, "unit_price": price} for bound, price in steps_of_day]
+            body["tier_mode"] = "volume" if since in by_volume else "graduated"
         bodies[f"core-hour@{since}"] = body
     return bodies
 
@@ -152,12 +166,12 @@ def catalog_of(case: Case) -> Catalog:
                     "customer": CUSTOMER,
                     "signed_on": date(2026, 1, 1),
                     "billing": "prepaid",
-                    "prices": list(price_bodies(case.own).values()),
+                    "prices": list(price_bodies(case.own, case.by_volume).values()),
                     **term,
                 }
             },
             "sku": {"core-hour": {"id": "core-hour", "product": "general-hpc", "name": "n", "unit": "core-hour"}},
-            "price": price_bodies(case.book),
+            "price": price_bodies(case.book, case.by_volume),
             "pack": {
                 name: {
                     "id": name,

@@ -49,6 +49,7 @@ def test_entries_become_canonical_bodies_under_their_keys(tmp_path: Path) -> Non
         "effective_from": "2026-11-01",
         "unit_price": "6.5",
         "tiers": [],
+        "tier_mode": "graduated",
         "reference": "",
     }
 
@@ -153,6 +154,12 @@ def test_mistakes_in_nested_tables_and_between_keys_are_found_where_they_stand(t
 def test_a_day_is_a_day_and_nothing_near_it(tmp_path: Path, day: str) -> None:
     problems = read(tmp_path, CONTRACT.format(day=day))[1]
     assert problems[0].key == "prices[1].effective_from"
+
+
+def test_a_volume_price_needs_tiers(tmp_path: Path) -> None:
+    text = "[[prices]]\nsku = 'a'\neffective_from = 2026-01-01\nunit_price = 1\ntier_mode = 'volume'\n"
+    [problem] = read(tmp_path, text)[1]
+    assert 'tier_mode = "volume" needs tiers; leave it out beside a unit_price' in str(problem)
 
 
 @pytest.mark.parametrize(
