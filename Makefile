@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOME_DIR ?= hourbook-data
 
-.PHONY: help demo test check bench serve clean
+.PHONY: help demo test test-slurm check bench serve clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(VENV)/run: requirements.txt pyproject.toml
 	@echo "Setting up $(VENV) (once)"
@@ -25,6 +25,9 @@ demo: $(VENV)/run ## close a month of the sample operator; results in demo/
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/python -m pytest -n auto
+
+test-slurm: $(VENV)/dev ## collect from a real Slurm that is installed and started for it (root, 3 min)
+	@$(BIN)/python -m pytest tests/real_slurm -m slurm --override-ini "addopts=-ra --strict-markers --import-mode=importlib"
 
 check: $(VENV)/dev ## lint, types, import rules, tests
 	$(BIN)/ruff check .

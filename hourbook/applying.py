@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from hourbook.database import read_session, run_write
 from hourbook.facts import Changes
 from hourbook.receiving import post_purchases
 from hourbook.settings import Home
+from metering.log_sources import LogSource
 from pricing.catalog import Catalog
 from pricing.checks import check
 from pricing.kinds import KINDS
 from pricing.problems import Problem
-from pricing.toml_files import TableEntry, located, read_tables
+from pricing.toml_files import Kind, TableEntry, located, read_tables
 from reconciliation import contract as suppliers
 from reconciliation.contract import Supplier, SupplierContract
 
-ALL_KINDS = {**KINDS, **suppliers.KINDS}
+# What a server collects by itself; no price depends on it.
+LOG_SOURCE = Kind("log_source", "collect", LogSource, attrgetter("name"))
+ALL_KINDS = {**KINDS, **suppliers.KINDS, LOG_SOURCE.table: LOG_SOURCE}
 
 
 class ConfigurationRefusedError(ValueError):

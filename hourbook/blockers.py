@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -11,12 +12,16 @@ from sqlmodel import Session
 
 from base.period import month_of, month_period, next_month_start
 from hourbook.accruing import open_months
+from hourbook.completeness import gaps
 from hourbook.deriving import DerivedMonth
 from hourbook.reading import Reading
+from hourbook.runaways import OpenAttempt, undecided
 from hourbook.settings import Home
 from metering import store as metering
 from pricing.assignment import assign
 from pricing.catalog import Catalog
+
+TOLD_AT_MOST = 3  # gaps, or runaways, that a message names
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ def blockers_of(home: Home, session: Session, month: str, derived: DerivedMonth)
         # An entry of no known month could be of this one.
         if entry.month <= latest:
             yield Blocker(entry.code, f"{entry.id}: {entry.message}", _deciding(entry.id))
+    yield from _gaps(home, session, month)
+    yield from _runaways(home, session, month, derived.catalog)
     for exception in derived.assignment.exceptions:
         if exception.month <= month:
             yield Blocker(
@@ -51,6 +58,41 @@ def _resolving(name: str, code: str) -> str:
     if code == "unassigned":
         return f"hourbook resolve {name} --map CUSTOMER/PROJECT --reason TEXT"
     return f"hourbook apply … with what is missing, or hourbook resolve {name} --write-off --reason TEXT"
+
+
+def _gaps(home: Home, session: Session, month: str) -> Iterator[Blocker]:
+    """Yield the clusters whose senders left hours of the month unaccounted for."""
+    for cluster, runs in gaps(home, session, month).items():
+        told = "; ".join(str(run) for run in runs[:TOLD_AT_MOST])
+        more = f"; and {len(runs) - TOLD_AT_MOST} more" if len(runs) > TOLD_AT_MOST else ""
+        hours = sum(run.hours for run in runs)
+        first, last = runs[0].first.hour, runs[-1].last.hour + timedelta(hours=1)
+        span = f"--from {first:%Y-%m-%dT%H:00:00Z} --to {last:%Y-%m-%dT%H:00:00Z}"
+        yield Blocker(
+            "gap",
+            f"{cluster}: {hours} hour(s) of {month} are not accounted for: {told}{more}",
+            f"collect {cluster} again for these hours, or hourbook gaps waive {cluster} {span} --reason TEXT --by NAME",
+        )
+
+
+def _runaways(home: Home, session: Session, month: str, catalog: Catalog) -> Iterator[Blocker]:
+    """Yield the clusters with attempts that count up to their time limit only because nobody ended them.
+
+    What is charged of them rests on a limit and not on what happened, so a person looks before it is on a document.
+    """
+    end = max(month_period(month, zone).end for zone in _zones(catalog))
+    by_cluster: dict[str, list[OpenAttempt]] = defaultdict(list)
+    for one in undecided(home, session, end):
+        by_cluster[one.cluster].append(one)
+    for cluster, found in by_cluster.items():
+        names = ", ".join(f"{one.id} of {one.source}" for one in found[:TOLD_AT_MOST])
+        more = f" and {len(found) - TOLD_AT_MOST} more" if len(found) > TOLD_AT_MOST else ""
+        yield Blocker(
+            "runaway",
+            f"{cluster}: {len(found)} attempt(s) never ended and count up to their time limit: {names}{more}",
+            "mend the accounting (sacctmgr show runaway) and collect again; or hourbook event amend SOURCE ID --set "
+            f"end=…; or hourbook runaways accept --cluster {cluster} --reason TEXT --by NAME",
+        )
 
 
 def _zones(catalog: Catalog) -> list[ZoneInfo]:

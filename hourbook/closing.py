@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -20,12 +20,14 @@ from hourbook.deriving import DerivedMonth, derive
 from hourbook.reading import Pins, Reading
 from hourbook.refreshing import Progress, current_pins, refresh
 from hourbook.settings import Home
+from hourbook.start_check import check_starts
 from hourbook.supplier_costs import accrue_supplier_costs
 from invoices import store as invoices
 from invoices.build import Printed, build_documents
 from invoices.document import DocumentContent
 from invoices.postings import bill_confirmed
 from ledger import store as ledger
+from metering import store as metering
 from pricing.catalog import Catalog
 
 RULES_VERSION = 1
@@ -58,6 +60,8 @@ def close_month(home: Home, month: str, progress: Progress = lambda _step, _done
     if done:
         return done
     refresh(home, progress)
+    if check_starts(home, progress).struck:
+        refresh(home, progress)
     run_write(home.engine, lambda session: _pin(home, session, month))
     crash_point("close:after_pin")
     progress("charge and issue", 0, 1)
@@ -102,7 +106,7 @@ def _pin(home: Home, session: Session, month: str) -> None:
         raise CloseRefusedError(
             month, [Blocker("closing", f"{under_way[0]} is being closed", f"hourbook close {under_way[0]}")]
         )
-    pins, closed = current_pins(session), closes_by_month(session)
+    pins, closed = _pins_with_checked_starts(session), closes_by_month(session)
     reading = Reading(home, session, pins, closed)
     derived = derive(reading, [month])[month]
     blockers = [*earlier_months(home, session, month, reading), *blockers_of(home, session, month, derived)]
@@ -110,6 +114,12 @@ def _pin(home: Home, session: Session, month: str) -> None:
         raise CloseRefusedError(month, blockers)
     invoices.start_close(session, month, asdict(pins), _today(home, derived.catalog), home.now())
     crash_point("close:before_pin")
+
+
+def _pins_with_checked_starts(session: Session) -> Pins:
+    """Return the numbers as of now, but of usage only what was checked: later, an event might count at two starts."""
+    pins = current_pins(session)
+    return replace(pins, recorded_seq=min(pins.recorded_seq, metering.starts_checked_to(session)))
 
 
 def _today(home: Home, catalog: Catalog) -> date:

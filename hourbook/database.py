@@ -27,12 +27,12 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session, SQLModel
 
 from base.columns import Instant
 from hourbook.engines import postgresql, sqlite
-from hourbook.engines.safety import WRITES, DatabaseKind, DatabaseUnsafeError
+from hourbook.engines.safety import WRITES, DatabaseKind, DatabaseUnsafeError, Outage
 from hourbook.settings import Home, Settings
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "make_engine",
     "missing_guards",
     "open_home",
+    "outage",
     "read_session",
     "register_tables",
     "run_write",
@@ -90,9 +91,11 @@ def create_home(path: Path, clock: datetime | None = None, *, settings: Settings
     """Create a home with an empty database; `clock` fixes its time for ever (for demonstrations and tests)."""
     if clock is not None and clock.tzinfo is None:
         raise HomeError(f"the clock {clock} has no zone; write it as 2026-12-01T10:00:00+08:00")
+    settings = settings or Settings()
+    lake = settings.lake_of(path)
     path.mkdir(parents=True, exist_ok=True)
-    with _let_go_if_refused(make_engine((settings or Settings()).url_of(path))) as engine:
-        home = Home(path, engine, clock)
+    with _let_go_if_refused(make_engine(settings.url_of(path))) as engine:
+        home = Home(path, engine, clock, lake_place=lake)
         _reach(engine, path)
         # Schema and home row in one transaction: whatever interrupts this leaves nothing, and it can be run again.
         with write_session(engine) as session:
@@ -107,7 +110,8 @@ def create_home(path: Path, clock: datetime | None = None, *, settings: Settings
 
 def open_home(path: Path, *, settings: Settings | None = None) -> Home:
     """Open a home, or refuse where there is none, where it is of another version, or where its database is unsafe."""
-    url = (settings or Settings()).url_of(path)
+    settings = settings or Settings()
+    url = settings.url_of(path)
     database = make_url(url).database
     if url.startswith("sqlite") and not (database and Path(database).is_file()):
         raise HomeError(f"{path} is no home of Hourbook; create one with: hourbook --home {path} init")
@@ -122,7 +126,7 @@ def open_home(path: Path, *, settings: Settings | None = None) -> Home:
             if found != wanted:
                 raise HomeError(f"{path} has schema {found}, this version of Hourbook needs {wanted}")
             fixed_clock = connection.execute(select(HOME.c.fixed_clock)).scalar_one()
-        return Home(path, engine, fixed_clock)
+        return Home(path, engine, fixed_clock, lake_place=settings.lake_of(path))
 
 
 def make_engine(url: str) -> Engine:
@@ -163,6 +167,12 @@ def run_write(engine: Engine, work: Callable[[Session], Result]) -> Result:
 def is_busy(error: OperationalError) -> bool:
     """Tell whether the database was only busy: the one failure after which the same work may be tried again."""
     return any(kind.is_busy(error) for kind in KINDS.values())
+
+
+def outage(error: DBAPIError) -> Outage | None:
+    """Tell why the database cannot be used for a while; None where the failure is of the work itself."""
+    found = (kind.outage(error) for kind in KINDS.values())
+    return next((why for why in found if why), None)
 
 
 def assert_safe(engine: Engine) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from hourbook.database import is_busy
+from hourbook.completeness import NoGapError
+from hourbook.database import is_busy, outage
+from hourbook.gathering import OverloadedError
 from hourbook.receiving import UnknownCustomerError
+from hourbook.runaways import RunawayError
 from hourbook.sealing import SealerBusyError
+from hourbook.slurm_logs import UnknownClusterError
+from hourbook.statements import StatementsRefusedError
 from hourbook.stripe_events import UnknownPaymentError
 from hourbook.topups import PaymentMismatchError, TopUpConflictError, TopUpRefusedError
 from hourbook.usage_report import UnknownFieldError
@@ -22,8 +28,12 @@ from invoices.stripe_gateway import (
     KeyUsedError,
     UntrustedEventError,
 )
+from metering.amendments import AmendmentRefusedError, UnknownEventError
+from metering.object_store import ObjectStoreError
 
 RETRY_SECONDS = "5"
+# Full, over quota, read-only, broken: what a disk says that may be mended while the server runs on.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 class NotSignedInError(Exception):
@@ -86,12 +96,20 @@ MEANINGS: dict[type[Exception], Meaning] = {
     # One message for what does not exist and for what is another's, so that nobody can tell them apart.
     NotFoundError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
     UnknownCustomerError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
+    # A collector must learn that nothing of what it sent was taken, and why.
+    UnknownClusterError: Meaning(HTTPStatus.NOT_FOUND, "unknown_cluster"),
     UnknownDocumentError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
     MalformedError: Meaning(HTTPStatus.BAD_REQUEST, "malformed"),
     InvalidRequestError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
     UnknownFieldError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"),
+    UnknownEventError: Meaning(HTTPStatus.NOT_FOUND, "not_found", NOTHING_HERE),
+    AmendmentRefusedError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "refused_amendment"),
+    StatementsRefusedError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "refused_statement"),
+    NoGapError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "no_gap"),
+    RunawayError: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "no_runaway"),
     TooLargeError: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     WrongTypeError: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+    OverloadedError: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "overloaded", headers={"Retry-After": RETRY_SECONDS}),
     StillCountingError: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "counting", headers={"Retry-After": RETRY_SECONDS}),
     SealerBusyError: Meaning(
         HTTPStatus.SERVICE_UNAVAILABLE, "busy", "busy; try again in a few seconds", {"Retry-After": RETRY_SECONDS}
@@ -116,6 +134,8 @@ MEANINGS: dict[type[Exception], Meaning] = {
 }
 
 BUSY = MEANINGS[SealerBusyError]
+# Nothing was acknowledged. Whether it was kept may be unknown, so the caller repeats it as it was: that counts once.
+UNAVAILABLE = Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", headers={"Retry-After": RETRY_SECONDS})
 # Whatever nobody expected says nothing about itself; the log has it.
 INTERNAL = Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "something went wrong here; it has been logged")
 
@@ -124,6 +144,12 @@ def meaning_of(error: Exception) -> Meaning:
     """Return what an error means over HTTP."""
     if isinstance(error, OperationalError) and is_busy(error):
         return BUSY
+    if isinstance(error, DBAPIError) and (why := outage(error)):
+        return replace(UNAVAILABLE, message=f"the database cannot be used: {why}; send the same again later")
+    if isinstance(error, ObjectStoreError):
+        return replace(UNAVAILABLE, message="the event lake cannot be reached; send the same again later")
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return replace(UNAVAILABLE, message=f"the disk cannot be used: {error.strerror}; send the same again later")
     for kind in type(error).__mro__:
         if kind in MEANINGS:
             return MEANINGS[kind]
@@ -133,3 +159,9 @@ def meaning_of(error: Exception) -> Meaning:
 def message_of(error: Exception) -> str:
     """Return what a caller is told about an error."""
     return meaning_of(error).message or str(error)
+
+
+def cause_of(error: Exception) -> str:
+    """Return what the driver said, for the log: one line, without the statement and its values."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(said).split())

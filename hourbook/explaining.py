@@ -21,6 +21,7 @@ from invoices import store as invoices
 from invoices.document import DocumentContent, DocumentLine
 from invoices.month import CustomerMonth
 from metering import store as metering
+from metering.amendments import is_word
 from metering.identity import winners
 from metering.lake import EventLake
 from pricing.assignment import label
@@ -134,11 +135,24 @@ def _draws(month: CustomerMonth, line: DocumentLine, content: DocumentContent) -
 def _sources(reading: Reading, derived: DerivedMonth, charge: ChargeLine) -> Iterator[Section]:
     key, catalog = charge.key, derived.catalog
     rollup = reading.usage(catalog, key.original_month, key.original_month)
-    mine = label(rollup, catalog).filter((pl.col("customer") == key.customer) & (pl.col("sku") == key.sku))
+    mine = _of_charge(label(rollup, catalog), charge)
     who = ("cluster", "partition", "qos", "account", "user", "resource")
     totals = mine.group_by(who).agg(pl.col("quantity").sum(), pl.len().alias("rollup rows")).sort(who)
     yield "rollup", (*who, "quantity", "rollup rows"), totals.to_dicts()
-    yield "events", EVENT_COLUMNS, _events(reading, mine, catalog.zone(key.customer).key, key.original_month)
+    places = mine.select(PLACE)
+    if key.original_month in reading.closed:
+        # What was taken off afterwards has left the rollup, and is what the adjustment is about.
+        charged = reading.as_charged(max(reading.closed))
+        before = label(charged.usage(catalog, key.original_month, key.original_month), charged.catalog())
+        places = pl.concat([places, _of_charge(before, charge).select(PLACE)])
+    yield "events", EVENT_COLUMNS, _events(reading, places, catalog.zone(key.customer).key, key.original_month)
+
+
+PLACE = ("start_date", "cluster", "partition", "qos", "account", "user")
+
+
+def _of_charge(labelled: pl.DataFrame, charge: ChargeLine) -> pl.DataFrame:
+    return labelled.filter((pl.col("customer") == charge.key.customer) & (pl.col("sku") == charge.key.sku))
 
 
 EVENT_COLUMNS = (
@@ -154,21 +168,21 @@ EVENT_COLUMNS = (
     "cards",
     "file",
     "recorded as",
+    "word",
     "evidence",
 )
 
 
-def _events(reading: Reading, mine: pl.DataFrame, zone: str, month: str) -> list[dict[str, Any]]:
-    """Return the events behind rollup rows, each with the file that it came in and what its source said besides."""
-    if mine.is_empty():
+def _events(reading: Reading, places: pl.DataFrame, zone: str, month: str) -> list[dict[str, Any]]:
+    """Return the events of places, each with the file that it came in, the operator's word, and what else was said."""
+    if places.is_empty():
         return []
     period = month_period(month, ZoneInfo(zone))
-    dates = mine["start_date"].unique().to_list()
+    dates = places["start_date"].unique().to_list()
     events = winners(EventLake(reading.home.lake).scan(dates, as_of=reading.pins.recorded_seq).collect())
-    place = ["start_date", "cluster", "partition", "qos", "account", "user"]
     begin, end = int(period.start.timestamp()), int(period.end.timestamp())
     touched = events.filter((pl.col("start_second") < end) & (pl.col("end_second") > begin))
-    shown = touched.join(mine.select(place).unique(), on=place, how="semi").sort("start_second", "id")
+    shown = touched.join(places.unique(), on=PLACE, how="semi").sort("start_second", "id")
     files = {batch.batch_seq: batch.origin for batch in metering.inbox_batches(reading.session)}
     instant = [
         pl.from_epoch(name, time_unit="s")
@@ -182,5 +196,12 @@ def _events(reading: Reading, mine: pl.DataFrame, zone: str, month: str) -> list
         *instant,
         pl.col("batch_seq").replace_strict(files, default="", return_dtype=pl.String).alias("file"),
         pl.col("recorded_seq").alias("recorded as"),
+        word=_word(),
     )
     return rows.select(EVENT_COLUMNS).to_dicts()
+
+
+def _word() -> pl.Expr:
+    """Return what the operator said about an event: `amend by lin: ticket 88`; an empty text where nothing was."""
+    said = [pl.col("evidence").str.json_path_match(f"$.{name}") for name in ("word", "by", "reason")]
+    return pl.when(is_word()).then(pl.format("{} by {}: {}", *said)).otherwise(pl.lit("")).fill_null("")

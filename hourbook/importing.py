@@ -8,7 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -20,7 +20,9 @@ from sqlmodel import Session
 from hourbook import facts
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
+from hourbook.gathering import OverloadedError
 from hourbook.refreshing import Progress, Refreshed, refresh
+from hourbook.runaways import capped
 from hourbook.settings import Home
 from metering import store as metering
 from metering.cloud_events import read_events
@@ -32,7 +34,7 @@ from metering.collectors.slurm_layout import SacctFileError
 from metering.events import Collected
 from metering.identity import mark
 from metering.lake import EventLake
-from metering.store import BatchReceipt
+from metering.store import BatchReceipt, IncomingBatch
 from pricing.catalog import Catalog
 
 FORMAT_OF_SUFFIX: dict[str, Literal["json", "jsonl", "parquet"]] = {
@@ -145,7 +147,7 @@ def import_events(
     for done, file in enumerate(files, start=1):
         payload = file.read_bytes()
         form = FORMAT_OF_SUFFIX.get(Path(file.name.lower().removesuffix(".gz")).suffix, "json")
-        collected.append((file, payload, read_events(_unpacked(file, payload), format=form, now=home.now())))
+        collected.append((file, payload, read_events(unpacked(file, payload), format=form, now=home.now())))
         progress("read", done, len(files))
     seen = {name for _, _, rows in collected for name in rows.events["cluster"].unique()}
     undescribed = tuple(sorted(seen - catalog_of(home).clusters.keys()))
@@ -195,8 +197,9 @@ def catalog_of(home: Home) -> Catalog:
 def accept_in(
     session: Session, home: Home, payload: bytes, collected: Collected, *, kind: str, origin: str
 ) -> BatchReceipt:
-    """Record what was collected from a payload, for the caller to commit."""
+    """Record what was collected from a payload, for the caller to commit; runaways count up to their cap."""
     digest = hashlib.sha256(payload).hexdigest()
+    collected = replace(collected, events=capped(session, collected.events))
     return metering.accept(session, collected, origin, digest, home.now(), kind=kind)
 
 
@@ -211,6 +214,24 @@ def accept_payload(home: Home, payload: bytes, collected: Collected, *, kind: st
     receipt = run_write(home.engine, work)
     crash_point("inbox:after_commit")
     return receipt
+
+
+def accept_batches(
+    home: Home, batches: Sequence[IncomingBatch], *, most_unsealed: int
+) -> list[BatchReceipt]:
+    """Record batches in one commit; they are on disk when this returns. Refused while too much waits for the sealer."""
+
+    def work(session: Session) -> list[BatchReceipt]:
+        waiting = metering.waiting_events(session)
+        if waiting >= most_unsealed:
+            raise OverloadedError(f"{waiting:,} events wait to be counted; send the same again later")
+        receipts = metering.accept_batches(session, batches, home.now())
+        crash_point("inbox:before_commit")
+        return receipts
+
+    receipts = run_write(home.engine, work)
+    crash_point("inbox:after_commit")
+    return receipts
 
 
 def _digests(home: Home) -> frozenset[str]:
@@ -232,7 +253,8 @@ def _accept_all(
     return Imported(tuple(receipts), refresh(home, progress), undescribed)
 
 
-def _unpacked(file: Path, payload: bytes) -> bytes:
+def unpacked(file: Path, payload: bytes) -> bytes:
+    """Return the bytes of a file, plain or gzip."""
     if not payload.startswith(GZIP_MAGIC):
         return payload
     try:

@@ -23,11 +23,13 @@ from hourbook import facts
 from hourbook.accruing import accrue_open_months, open_months
 from hourbook.closes import closes_by_month, closing_pins
 from hourbook.closing import draft_month
+from hourbook.collecting_schedule import COLLECT_EVERY_SECONDS, ScheduledCollection
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
-from hourbook.refreshing import refresh
+from hourbook.refreshing import refresh, seal_waiting
 from hourbook.runs import claim, done_periods
 from hourbook.settings import Home, Settings
+from hourbook.start_check import check_starts
 from hourbook.stripe_events import catch_up
 from hourbook.topups import gateway_of
 from invoices import store as invoices
@@ -39,6 +41,8 @@ from pricing.catalog import Catalog
 log = logging.getLogger(__name__)
 
 DRAFT = "draft"
+SEAL_EVERY_SECONDS = 1  # what was acknowledged is in every report within 5 seconds
+CHECK_STARTS_EVERY_SECONDS = 600  # it reads the hashes of all that was ever recorded
 DRAFT_EVERY_SECONDS = 60
 PAYMENTS_EVERY_SECONDS = 60
 
@@ -149,8 +153,11 @@ def make_scheduler(home: Home, settings: Settings) -> BackgroundScheduler:
     rules = {"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
     scheduler = BackgroundScheduler(timezone=UTC, job_defaults=rules)
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+    _every(scheduler, "seal", partial(seal_waiting, home), SEAL_EVERY_SECONDS)
     _every(scheduler, "accrue", Accruer(home), settings.accrue_every_seconds)
     _every(scheduler, DRAFT, partial(draft_finished_months, home), DRAFT_EVERY_SECONDS)
+    _every(scheduler, "starts", partial(check_starts, home), CHECK_STARTS_EVERY_SECONDS)
+    _every(scheduler, "collect", ScheduledCollection(home), COLLECT_EVERY_SECONDS)
     gateway = gateway_of(settings)
     if gateway is not None:
         _every(scheduler, "payments", partial(catch_up, home, gateway), PAYMENTS_EVERY_SECONDS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
@@ -18,8 +20,8 @@ from hourbook import facts
 from hourbook.receiving import UnknownCustomerError
 from pricing.catalog import Catalog
 
-Role = Literal["collector", "customer", "finance"]
-ROLES: tuple[Role, ...] = ("collector", "customer", "finance")
+Role = Literal["collector", "customer", "finance", "operator"]
+ROLES: tuple[Role, ...] = ("collector", "customer", "finance", "operator")
 
 ID_BYTES = 6
 SECRET_BYTES = 32  # 256 bits: no guessing, so a plain SHA-256 keeps it
@@ -44,6 +46,7 @@ class ApiKeyRow(SQLModel, table=True):
     secret_sha256: str = Field(sa_type=Text)
     role: str = Field(sa_type=Text)
     customer: str = Field(sa_type=Text)  # "" but for the role customer
+    clusters: str = Field(sa_type=Text)  # JSON: of a collector, the only ones it reports of; empty for any
     created_at: datetime = Field(sa_type=Instant)
 
 
@@ -74,10 +77,15 @@ class Caller:
     key_id: str
     role: Role
     customer: str = ""
+    clusters: tuple[str, ...] = ()
 
     def may_see(self, customer: str) -> bool:
         """Tell whether this customer's data is the caller's business."""
         return self.role == "finance" or (self.role == "customer" and self.customer == customer)
+
+    def may_report(self, cluster: str) -> bool:
+        """Tell whether the caller reports of this cluster: a collector of any, unless its key names some."""
+        return self.role == "collector" and (not self.clusters or cluster in self.clusters)
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,10 @@ class KeyEntry:
     customer: str
     created_at: datetime
     revoked_at: datetime | None
+    clusters: tuple[str, ...] = ()
 
 
-def create_key(session: Session, role: Role, now: datetime, *, customer: str = "") -> str:
+def create_key(session: Session, role: Role, now: datetime, *, customer: str = "", clusters: Sequence[str] = ()) -> str:
     """Make a key and return it in full: the only time that its secret is seen."""
     if role not in ROLES:
         raise KeyRefusedError(f"role {role!r} is unknown; a key is one of {', '.join(ROLES)}")
@@ -99,8 +108,14 @@ def create_key(session: Session, role: Role, now: datetime, *, customer: str = "
         raise KeyRefusedError("a customer's key names its customer, and no other key does")
     if customer and customer not in Catalog.from_facts(facts.as_of(session)).customers:
         raise UnknownCustomerError(customer)
+    if clusters and role != "collector":
+        raise KeyRefusedError("only a collector's key names clusters")
     key_id, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
-    session.add(ApiKeyRow(id=key_id, secret_sha256=_hash(secret), role=role, customer=customer, created_at=now))
+    named = json.dumps(sorted(set(clusters)), ensure_ascii=False)
+    row = ApiKeyRow(
+        id=key_id, secret_sha256=_hash(secret), role=role, customer=customer, clusters=named, created_at=now
+    )
+    session.add(row)
     session.flush()
     return f"hb_{key_id}_{secret}"
 
@@ -120,7 +135,7 @@ def list_keys(session: Session) -> list[KeyEntry]:
     """Return every key ever made, oldest first, without secrets."""
     ended = {row.id: row.revoked_at for row in session.exec(select(ApiKeyRevocationRow))}
     rows = session.exec(select(ApiKeyRow).order_by(col(ApiKeyRow.created_at), col(ApiKeyRow.id)))
-    return [KeyEntry(row.id, row.role, row.customer, row.created_at, ended.get(row.id)) for row in rows]
+    return [KeyEntry(row.id, row.role, row.customer, row.created_at, ended.get(row.id), _clusters(row)) for row in rows]
 
 
 def caller_of_key(session: Session, key: str) -> Caller | None:
@@ -137,7 +152,11 @@ def caller_of_key(session: Session, key: str) -> Caller | None:
 def _caller(session: Session, row: ApiKeyRow) -> Caller | None:
     if session.get(ApiKeyRevocationRow, row.id) is not None:
         return None
-    return Caller(row.id, cast("Role", row.role), row.customer)
+    return Caller(row.id, cast("Role", row.role), row.customer, _clusters(row))
+
+
+def _clusters(row: ApiKeyRow) -> tuple[str, ...]:
+    return tuple(json.loads(row.clusters))
 
 
 def start_session(session: Session, caller: Caller, now: datetime) -> str:

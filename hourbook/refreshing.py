@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from base.period import local_day, month_of
 from hourbook import facts
 from hourbook.database import read_session
+from hourbook.lake_check import refuse_other_lake
 from hourbook.reading import Pins, purchase_days
 from hourbook.rollups import roll_up_dirty
 from hourbook.sealing import Sealed, seal
@@ -40,12 +41,20 @@ def refresh(home: Home, progress: Progress = lambda _step, _done, _all: None) ->
     """Seal what waits in the inbox, then roll up the dates that it touched."""
     lake = EventLake(home.lake)
     progress("seal", 0, 1)
-    sealed = seal(home.engine, lake, home.now())
+    sealed = seal_waiting(home, lake)
     progress("seal", 1, 1)
     with read_session(home.engine) as session:
         plan = plan_now(session)
     dates = roll_up_dirty(home.engine, lake, plan, home.now(), lambda done, every: progress("roll up", done, every))
     return Refreshed(sealed, dates)
+
+
+def seal_waiting(home: Home, lake: EventLake | None = None) -> Sealed:
+    """Seal what waits in the inbox: from then on it is in every report."""
+    lake = lake or EventLake(home.lake)
+    with read_session(home.engine) as session:
+        refuse_other_lake(session, lake)
+    return seal(home.engine, lake, home.now())
 
 
 def plan_now(session: Session) -> RollupPlan:
@@ -58,17 +67,22 @@ def plan_now(session: Session) -> RollupPlan:
 
 def current_pins(session: Session) -> Pins:
     """Return the numbers as of now: what is sealed, counted, applied and posted."""
-    row = metering.InboxBatchRow
-    sealed = select(func.max(row.first_seq + row.events - 1)).where(col(row.sealed).is_(other=True))
     plan = metering.plan_number(session, plan_now(session))
     if plan is None:
         raise LookupError("usage is not rolled up under the present configuration; refresh first")
     return Pins(
-        recorded_seq=session.exec(sealed).one() or 0,
+        recorded_seq=sealed_to(session),
         plan=plan,
         config_seq=facts.latest(session),
         ledger_seq=ledger.head(session)[0],
     )
+
+
+def sealed_to(session: Session) -> int:
+    """Return the recorded number up to which the lake, or quarantine, holds every event."""
+    row = metering.InboxBatchRow
+    sealed = select(func.max(row.first_seq + row.events - 1)).where(col(row.sealed).is_(other=True))
+    return session.exec(sealed).one() or 0
 
 
 def first_month_of_usage(home: Home, zone: ZoneInfo) -> str | None:

@@ -15,6 +15,7 @@ from sqlmodel import Session
 from hourbook.database import read_session, run_write
 from hourbook.importing import accept_in, catalog_of
 from hourbook.refreshing import Progress, refresh
+from hourbook.rereading import read_rows_again
 from hourbook.settings import Home
 from metering import store as metering
 from metering.cloud_events import read_events
@@ -77,7 +78,7 @@ def _open_batches(home: Home) -> list[_Batch]:
             if batch.batch_seq in entries
         ]
         session.expunge_all()
-        return [batch for batch in batches if batch.kind == "cloud_events" or "columns" in batch.reading]
+        return [batch for batch in batches if batch.kind == "cloud_events" or "cluster" in batch.reading]
 
 
 def _retry(home: Home, batch: _Batch, clusters: Mapping[str, Cluster]) -> int:
@@ -109,14 +110,20 @@ def _read_again(home: Home, batch: _Batch, clusters: Mapping[str, Cluster]) -> C
     """Read the rows of a batch as its file was read; line 1 of the result is the first entry."""
     rows = [entry.raw for entry in batch.entries]
     if batch.kind == "cloud_events":
-        return read_events(b"\n".join(rows), format="jsonl", now=home.now())
+        # An event of an array may have been laid out over several lines; no text in JSON holds a line break.
+        lines = b"\n".join(row.replace(b"\n", b" ") for row in rows)
+        return read_events(lines, format="jsonl", now=home.now())
+    if "columns" not in batch.reading:
+        return read_rows_again(batch.reading, batch.entries, clusters)
     name, zone = batch.reading["cluster"], batch.reading["timezone"]
     # With a header line of our own no row can be taken for one, whatever its job is called.
-    header = DELIMITER.join(batch.reading["columns"]).encode()
+    delimiter = batch.reading.get("delimiter", DELIMITER)
+    header = delimiter.join(batch.reading["columns"]).encode()
     collected = read_sacct(
         b"\n".join([header, *rows]),
         cluster=clusters.get(name) or Cluster(name=name),
         timezone=ZoneInfo(zone) if zone else None,
+        delimiter=delimiter,
     )
     lines = {number: entry.line for number, entry in enumerate(batch.entries, start=2)}
     evidence = [_in_its_file(text, lines) for text in collected.events["evidence"]]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 from sqlalchemy import Engine
@@ -15,12 +14,20 @@ from sqlmodel import Session
 
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
+from hourbook.kept_counts import keep_change, keep_whole, read_counted
 from metering import store
+from metering.engine import count_change, count_date
 from metering.lake import EventLake
 from metering.plan import RollupPlan
-from metering.rollup import ROLLUP_SCHEMA, combine, roll_up
+from metering.rollup import ROLLUP_SCHEMA, as_rollup, coarser, combine
 
 Progress = Callable[[int, int], None]  # dates done, dates to do
+
+# Two dates at once keep two cores busy, and of a large date each takes some hundred MiB.
+DATES_AT_ONCE = min(4, os.cpu_count() or 1)
+# A date of fewer events is counted again as fast as it is changed; so is one of which more than a quarter is new.
+SMALL_DATE = 20_000
+LARGE_CHANGE = 4
 
 
 class UncutWindowError(ValueError):
@@ -36,34 +43,82 @@ class Window:
     as_of: int | None = None
 
 
+@dataclass(frozen=True)
+class DirtyDate:
+    """A date whose events are not all counted."""
+
+    date: str
+    recorded_seq: int
+    kept: store.RollupPartitionRow | None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted of a date: all of it, or the difference to what is kept."""
+
+    rows: pl.DataFrame  # COUNTED_SCHEMA
+    is_change: bool = False
+
+
 def roll_up_dirty(
     engine: Engine, lake: EventLake, plan: RollupPlan, now: datetime, progress: Progress = lambda _done, _all: None
 ) -> int:
-    """Roll up the dates that received events since they were last rolled up under this plan; return how many."""
+    """Roll up the dates that received events since they were last rolled up under this plan; return how many.
+
+    What is counted depends only on where a plan cuts: a plan with other measures finds all dates counted.
+    """
     number = _number(engine, plan, now)
-    with read_session(engine) as session:
-        counted = {date: row.recorded_seq for date, row in store.rolled_up(session, number).items()}
-    held = lake.partitions()
-    dates = zip(held["start_date"].to_list(), held["recorded_seq"].to_list(), strict=True)
-    dirty = [date for date, recorded_seq in dates if counted.get(date, 0) < recorded_seq]
+    dirty = dirty_dates(engine, lake, number)
     progress(0, len(dirty))
-    for done, date in enumerate(dirty, start=1):
-        _roll_up_date(engine, lake, plan, number, date)
-        progress(done, len(dirty))
+    with ThreadPoolExecutor(DATES_AT_ONCE) as pool:
+        counts = [pool.submit(count_dirty, lake, plan, date) for date in dirty]
+        for done, (date, counted) in enumerate(zip(dirty, counts, strict=True), start=1):
+            keep(engine, lake, number, date, counted.result())
+            progress(done, len(dirty))
     return len(dirty)
 
 
+def dirty_dates(engine: Engine, lake: EventLake, number: int) -> list[DirtyDate]:
+    """Return the dates whose events are not all counted under a plan's cuts."""
+    with read_session(engine) as session:
+        kept = store.rolled_up(session, number)
+        session.expunge_all()
+    held = lake.partitions().select("start_date", "recorded_seq").iter_rows()
+    return [
+        DirtyDate(date, seq, kept.get(date)) for date, seq in held if date not in kept or kept[date].recorded_seq < seq
+    ]
+
+
+def count_dirty(lake: EventLake, plan: RollupPlan, dirty: DirtyDate) -> Counted:
+    """Count a date: only what is new where there is little of it and the rest is kept, else all."""
+    if dirty.kept is not None:
+        part = lake.part(dirty.date, dirty.recorded_seq)
+        _, new = part.split(dirty.kept.recorded_seq)
+        if part.rows >= SMALL_DATE and new.rows <= part.rows // LARGE_CHANGE and read_counted(lake, dirty.kept) is not None:
+            change = count_change(lake, dirty.date, plan, dirty.kept.recorded_seq, dirty.recorded_seq)
+            return Counted(change, is_change=True)
+    return Counted(count_date(lake, dirty.date, plan, dirty.recorded_seq))
+
+
+def keep(engine: Engine, lake: EventLake, number: int, dirty: DirtyDate, counted: Counted) -> None:
+    """Keep what was counted of a date for whoever reads it next."""
+    if counted.is_change and dirty.kept is not None:
+        keep_change(engine, lake, dirty.kept, counted=counted.rows, recorded_seq=dirty.recorded_seq)
+    else:
+        keep_whole(engine, lake, number, dirty.date, counted=counted.rows, recorded_seq=dirty.recorded_seq)
+
+
 def _number(engine: Engine, plan: RollupPlan, now: datetime) -> int:
-    """Return the plan's number; a plan that is new gets one."""
+    """Return the number under which what this plan counts is kept; a plan that is new gets one."""
     with read_session(engine) as session:
         known = store.plan_number(session, plan)
-    if known is not None:
-        return known
+        if known is not None:
+            return store.number_of_cuts(session, plan) or known
 
     def register(session: Session) -> int:
         number = store.register_plan(session, plan, now)
         crash_point("plan:before_commit")
-        return number
+        return store.number_of_cuts(session, plan) or number
 
     number = run_write(engine, register)
     crash_point("plan:after_commit")
@@ -76,53 +131,64 @@ def read_rollup(session: Session, lake: EventLake, plan: RollupPlan, window: Win
     What is not rolled up, or was rolled up with later events than `as_of`, is counted from the lake by the same
     function; so is any plan that was never registered.
     """
-    latest_date = window.end.astimezone(UTC).date().isoformat()
-    # An attempt that ends exactly where the window begins is one of the window's jobs.
-    touched = (pl.col("start_date") <= latest_date) & (pl.col("last_second") >= int(window.first.timestamp()))
-    rolled_up = store.rolled_up(session, store.plan_number(session, plan))
+    names = None
     parts = []
-    for date, head_seq in lake.partitions().filter(touched).select("start_date", "recorded_seq").iter_rows():
-        rows = _kept(lake, rolled_up.get(date), head_seq, window.as_of)
-        if rows is None:
-            rows = roll_up(lake.scan([date], as_of=window.as_of).collect(), plan)
-        parts.append(_within(rows, window))
+    for date, counted in read_counts(session, lake, plan, window):
+        names = names or lake.names()
+        parts.append(as_rollup(date, counted, names, plan))
     return combine(parts)
 
 
-def _roll_up_date(engine: Engine, lake: EventLake, plan: RollupPlan, number: int, date: str) -> None:
-    events = lake.scan([date]).collect()
-    recorded_seq = events["recorded_seq"].max()
-    assert isinstance(recorded_seq, int)  # noqa: S101 - the date holds events
-    file = f"{number}/{date}-{recorded_seq}.parquet"
-    _write(roll_up(events, plan), _folder(lake) / file)
+def read_rollup_without(
+    session: Session, lake: EventLake, plan: RollupPlan, window: Window, *columns: str
+) -> pl.DataFrame:
+    """Return the rolled-up usage of a window added up over its dates of start and some of who used it.
 
-    def register(session: Session) -> str:
-        unneeded = store.register_partition(session, date, number, recorded_seq=recorded_seq, file=file)
-        session.flush()
-        crash_point("rollup:before_commit")
-        return unneeded
+    Those columns are empty in it. Whoever needs no users reads far less.
+    """
+    names = lake.names()
+    with ThreadPoolExecutor(DATES_AT_ONCE) as pool:
+        counts = read_counts(session, lake, plan, window)
+        fewer = list(pool.map(lambda count: coarser(count[1], names, *columns), counts))
+    if not fewer:
+        return ROLLUP_SCHEMA.to_frame()
+    return as_rollup("", pl.concat([counted for counted, _ in fewer]), fewer[0][1], plan)
 
-    unneeded = run_write(engine, register)
-    crash_point("rollup:after_commit")
-    if unneeded:
-        (_folder(lake) / unneeded).unlink(missing_ok=True)
+
+def read_counts(
+    session: Session, lake: EventLake, plan: RollupPlan, window: Window
+) -> list[tuple[str, pl.DataFrame]]:
+    """Return what was counted of each date, of the spans in a window, in numbers of the lake's dictionaries."""
+    latest_date = window.end.astimezone(UTC).date().isoformat()
+    # An attempt that ends exactly where the window begins is one of the window's jobs.
+    touched = (pl.col("start_date") <= latest_date) & (pl.col("last_second") >= int(window.first.timestamp()))
+    kept = store.rolled_up(session, store.number_of_cuts(session, plan))
+    heads = list(lake.partitions().filter(touched).select("start_date", "recorded_seq").iter_rows())
+
+    def counted(head: tuple[str, int]) -> tuple[str, pl.DataFrame]:
+        date, head_seq = head
+        rows = _kept(lake, kept.get(date), head_seq, window.as_of)
+        if rows is None:
+            rows = count_date(lake, date, plan, window.as_of)
+        return date, _within(rows, window)
+
+    with ThreadPoolExecutor(DATES_AT_ONCE) as pool:
+        return list(pool.map(counted, heads))
 
 
 def _kept(
     lake: EventLake, row: store.RollupPartitionRow | None, head_seq: int, as_of: int | None
 ) -> pl.DataFrame | None:
-    """Return a date's kept rollup if it is what was asked for."""
+    """Return what is kept of a date if it is what was asked for."""
     if row is None or row.recorded_seq != head_seq or (as_of is not None and as_of < head_seq):
         return None
-    try:
-        return pl.read_parquet(_folder(lake) / row.file, schema=ROLLUP_SCHEMA)
-    except FileNotFoundError:  # it can always be counted again
-        return None
+    return read_counted(lake, row)
 
 
 def _within(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
-    touching = rows.filter((pl.col("span_start") < window.end) & (pl.col("span_end") > window.first))
-    inside = touching.filter((pl.col("span_start") >= window.first) & (pl.col("span_end") <= window.end))
+    first, end = (int(instant.timestamp()) for instant in (window.first, window.end))
+    touching = rows.filter((pl.col("span_start") < end) & (pl.col("span_end") > first))
+    inside = touching.filter((pl.col("span_start") >= first) & (pl.col("span_end") <= end))
     if inside.height != touching.height:
         raise UncutWindowError(
             f"the rollup plan does not cut at {window.first} and {window.end}; name a plan with the zone of these days"
@@ -130,16 +196,3 @@ def _within(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
     return inside
 
 
-def _write(rollup: pl.DataFrame, path: Path) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with unfinished.open("wb") as file:
-        rollup.write_parquet(file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def _folder(lake: EventLake) -> Path:
-    return lake.root / "rollup"

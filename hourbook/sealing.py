@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import orjson
 import polars as pl
@@ -25,17 +24,21 @@ from sqlmodel import Session
 
 from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
+from hourbook.settling import REASON, settled_by, settled_by_group
 from metering import store
 from metering.events import LAKE_SCHEMA
-from metering.identity import STATUSES, key_hash, mark, winners
+from metering.identity import STATUSES, mark
 from metering.lake import EventLake
-from metering.sealing import IDENTITY_COLLISION, SEALER_CODES, hold_back
+from metering.sealing import hold_back
 
 GROUP_EVENTS = 500_000
+# Besides its own dates, a batch is compared with as many that received events last.
+RECENT_DATES = 4
 LEASE = "sealer"
 LEASE_SECONDS = 120
 LEASE_WAIT_SECONDS = 180.0
 LEASE_PAUSE_SECONDS = 0.05
+_AT_WORK: set[str] = set()  # who of this process seals at the moment, or is about to
 
 
 class SealerBusyError(RuntimeError):
@@ -55,29 +58,32 @@ class Sealed:
 def seal(engine: Engine, lake: EventLake, now: datetime) -> Sealed:
     """Move every accepted batch to the lake, and resolve the quarantine entries whose events are known by now."""
     batches = events = held_back = resolved = 0
-    if not _anything_waits(engine):
+    if not anything_waits(engine):
         return Sealed()
     with _only_sealer(engine) as renew:
         while group := _next_group(engine):
             renew()
-            rows = pl.concat([store.batch_events(batch) for batch in group])
+            rows = store.group_events(group)
             held_back += _move(engine, lake, rows, group[-1].batch_seq, now)
             # A rival whose lease ran out may have brought only some of these there; the others still wait.
-            done = [batch for batch in group if batch.batch_seq <= lake.sealed_batch()]
-            settled = settled_entries(engine, lake)
+            sealed_batch = lake.sealed_batch()
+            done = {batch.batch_seq: batch.events for batch in group if batch.batch_seq <= sealed_batch}
+            settled = settled_by(settled_by_group(engine, lake, rows, done))
             resolved += run_write(engine, partial(_finish, done=done, settled=settled, now=now))
             crash_point("seal:after_commit")
-            batches, events = batches + len(done), events + sum(batch.events for batch in done)
+            batches, events = batches + len(done), events + sum(done.values())
     return Sealed(batches, events, held_back, resolved)
 
 
-def _anything_waits(engine: Engine) -> bool:
-    return bool(_next_group(engine, most_events=0))
-
-
-def _next_group(engine: Engine, most_events: int = GROUP_EVENTS) -> list[store.InboxBatchRow]:
+def anything_waits(engine: Engine) -> bool:
+    """Tell whether a batch was accepted that is not sealed yet."""
     with read_session(engine) as session:
-        group = store.unsealed(session, most_events)
+        return store.anything_unsealed(session)
+
+
+def _next_group(engine: Engine) -> list[store.InboxBatchRow]:
+    with read_session(engine) as session:
+        group = store.unsealed(session, GROUP_EVENTS)
         session.expunge_all()
         return group
 
@@ -86,7 +92,7 @@ def _move(engine: Engine, lake: EventLake, rows: pl.DataFrame, last_batch: int, 
     """Bring a group of batches into the lake, but for what must be held back; return how many were."""
     # Batches that the lake holds already were judged before they went there.
     fresh = rows.filter(pl.col("batch_seq") > lake.sealed_batch())
-    accepted, held = hold_back(fresh, known_events(lake, fresh["key_hash"]))
+    accepted, held = hold_back(fresh, known_events(lake, fresh))
     # Quarantine comes first: killed in between, the same decisions are made again and found recorded.
     opened = run_write(engine, lambda session: store.quarantine_held(session, held, now)) if held.height else 0
     crash_point("seal:before_lake")
@@ -96,56 +102,26 @@ def _move(engine: Engine, lake: EventLake, rows: pl.DataFrame, last_batch: int, 
     return opened
 
 
-def known_events(lake: EventLake, key_hashes: pl.Series) -> pl.DataFrame:
-    """Return what the lake holds, in any partition, under these key hashes; other keys may share a hash."""
-    if key_hashes.is_empty():
-        return LAKE_SCHEMA.to_frame()
-    return lake.scan().filter(pl.col("key_hash").is_in(key_hashes.unique().implode())).collect()
+def known_events(lake: EventLake, events: pl.DataFrame) -> pl.DataFrame:
+    """Return what the lake holds under the keys of events, on their dates and the recent ones; hashes may collide.
 
-
-def _finish(session: Session, *, done: Sequence[store.InboxBatchRow], settled: Mapping[str, str], now: datetime) -> int:
-    """Note that batches are in the lake, and resolve what it settled; return how many entries that were."""
-    store.mark_sealed(session, [batch.batch_seq for batch in done])
-    entries = [store.quarantine_entry(session, entry_id) for entry_id in settled]
-    still_open = [entry for entry in entries if entry.status == "open"]
-    for entry in still_open:
-        reason = "a readable row of the event is kept"
-        store.close_entry(session, entry, "resolved", now, resolved_by=settled[entry.id], reason=reason)
-    session.flush()
-    crash_point("seal:before_commit")
-    return len(still_open)
-
-
-def settled_entries(engine: Engine, lake: EventLake) -> dict[str, str]:
-    """Return the open quarantine entries that what the lake holds has settled, each with the event that did.
-
-    A row that could not be read is settled by a row of the same event recorded after it, or by any that says how the
-    event ended. An event that was held back is settled only by a later word of its source, and two database rows
-    under one id only by a person: they may be two attempts.
+    All other dates are compared later, by the check of all starts: what is read here must not grow with the lake.
     """
-    with read_session(engine) as session:
-        entries = [entry for entry in store.quarantine(session, status="open") if entry.event_id and entry.source]
-        session.expunge_all()
-    if not entries:
-        return {}
-    wanted = pl.DataFrame({"source": [e.source for e in entries], "id": [e.event_id for e in entries]})
-    known = winners(known_events(lake, key_hash(wanted)))
-    latest = {(row["source"], row["id"]): row for row in known.iter_rows(named=True)}
-    settled = {}
-    for entry in entries:
-        row = latest.get((entry.source, entry.event_id))
-        if row is not None and _settles(row, entry):
-            settled[entry.id] = f"event {entry.event_id} of {entry.source}, recorded as {row['recorded_seq']}"
-    return settled
+    if events.is_empty():
+        return LAKE_SCHEMA.to_frame()
+    own = events["start_date"].unique().to_list()
+    held = lake.partitions().sort("recorded_seq", descending=True)["start_date"].to_list()
+    recent = [date for date in held if date not in own][:RECENT_DATES]
+    hashes = events["key_hash"].unique().implode()
+    return lake.scan([*own, *recent]).filter(pl.col("key_hash").is_in(hashes)).collect()
 
 
-def _settles(row: Mapping[str, Any], entry: store.QuarantineRow) -> bool:
-    """Tell whether the winning row of an event answers what an entry left open."""
-    if entry.code == IDENTITY_COLLISION:
-        return False
-    later = bool(row["batch_seq"] > entry.batch_seq)
-    # A row that could not be read might have been a later word than a running one known before.
-    return later or (bool(row["ended"]) and entry.code not in SEALER_CODES)
+def _finish(session: Session, *, done: Mapping[int, int], settled: Mapping[int, str], now: datetime) -> int:
+    """Note that batches are in the lake, and resolve what it settled; return how many entries that were."""
+    store.mark_sealed(session, done)
+    resolved = store.resolve_entries(session, settled, REASON, now)
+    crash_point("seal:before_commit")
+    return resolved
 
 
 @contextmanager
@@ -159,14 +135,17 @@ def _only_sealer(engine: Engine) -> Iterator[Callable[[], None]]:
         run_write(engine, lambda session: store.take_lease(session, LEASE, holder, expires_at))
 
     deadline = time.monotonic() + LEASE_WAIT_SECONDS
-    while not run_write(engine, lambda session: _take(session, holder)):
-        if time.monotonic() > deadline:
-            raise SealerBusyError("another process has been sealing events for long; try again when it is done")
-        time.sleep(LEASE_PAUSE_SECONDS)
-    crash_point("seal:after_lease")
+    _AT_WORK.add(holder)
     try:
+        while not run_write(engine, lambda session: _take(session, holder)):
+            if time.monotonic() > deadline:
+                raise SealerBusyError("another process has been sealing events for long; try again when it is done")
+            time.sleep(LEASE_PAUSE_SECONDS)
+        crash_point("seal:after_lease")
         yield renew
     finally:
+        # First here: where the disk fails, the lease may stay as it is, and must not keep anyone from sealing later.
+        _AT_WORK.discard(holder)
         run_write(engine, lambda session: store.release_lease(session, LEASE, holder))
 
 
@@ -184,6 +163,9 @@ def _is_alive(holder: str) -> bool:
     host, process, _ = holder.rsplit(" ", 2)
     if host != socket.gethostname():
         return True
+    # A container that starts anew often gives its server the number that the one before it had.
+    if int(process) == os.getpid():
+        return holder in _AT_WORK
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
@@ -216,11 +198,11 @@ class BatchAccount:
 def usage_accounting(session: Session, lake: EventLake) -> list[BatchAccount]:
     """Account for every row that ever came in, file by file, judged by all that the lake holds now."""
     sealed = lake.sealed_batch()
-    statuses = _statuses_by_batch(lake)
+    entries = store.held_entries(session)
     held: dict[int, Counter[str]] = {}
-    for entry in store.quarantine(session):
-        if entry.recorded_seq is not None:
-            held.setdefault(entry.batch_seq, Counter())[entry.code] += 1
+    for batch_seq, code, rows in entries.group_by("batch_seq", "code").len().iter_rows():
+        held.setdefault(batch_seq, Counter())[code] += rows
+    statuses = _statuses_by_batch(lake, entries["recorded_seq"])
     accounts = []
     for batch in store.inbox_batches(session):
         codes = Counter(orjson.loads(batch.rejected)) + held.get(batch.batch_seq, Counter())
@@ -256,11 +238,12 @@ def total_account(accounts: Sequence[BatchAccount]) -> BatchAccount:
     )
 
 
-def _statuses_by_batch(lake: EventLake) -> dict[int, dict[str, int]]:
+def _statuses_by_batch(lake: EventLake, listed: pl.Series) -> dict[int, dict[str, int]]:
+    """Count what became of the lake's rows, but for those of a wrong start, which quarantine lists."""
     counts: dict[int, dict[str, int]] = {}
-    for date in lake.dates():  # an event never changes its start, so one date at a time is the whole truth
-        marked = mark(lake.scan([date]).collect()).group_by("batch_seq", "status").len()
-        for batch_seq, status, rows in marked.iter_rows():
+    for date in lake.dates():  # the rows of an event that count share its start, so one date at a time is the truth
+        marked = mark(lake.scan([date]).collect()).filter(~pl.col("recorded_seq").is_in(listed.implode()))
+        for batch_seq, status, rows in marked.group_by("batch_seq", "status").len().iter_rows():
             of_batch = counts.setdefault(batch_seq, dict.fromkeys(STATUSES, 0))
             of_batch[status] += rows
     return counts

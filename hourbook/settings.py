@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import Engine
 
 from base.period import local_day
+from metering.object_store import Place, place_of
 
 DATABASE_FILE = "hourbook.sqlite"
 
@@ -24,15 +25,24 @@ class Settings(BaseSettings):
 
     home: Path = Path("hourbook-data")
     database_url: str = ""  # "" means the SQLite file in the home
+    lake: str = ""  # "" means the folder `lake` in the home; else another folder, or s3://bucket/prefix
     public_url: str = "http://127.0.0.1:8000"  # where customers reach the pages; Stripe sends them back there
     stripe_api_key: SecretStr = SecretStr("")
     stripe_webhook_secret: SecretStr = SecretStr("")
     stripe_api_base: str = "https://api.stripe.com"
     accrue_every_seconds: int = Field(default=5, ge=1)
+    # What a server takes before it answers 429: requests and bytes at once, and events that wait for the sealer.
+    ingest_waiting_requests: int = Field(default=1_000, ge=1)
+    ingest_waiting_mib: int = Field(default=128, ge=16)
+    ingest_unsealed_events: int = Field(default=10_000_000, ge=1)
 
     def url_of(self, home: Path) -> str:
         """Return the address of the database of a home."""
         return self.database_url or f"sqlite:///{home / DATABASE_FILE}"
+
+    def lake_of(self, home: Path) -> Place:
+        """Return where the event lake of a home lies."""
+        return place_of(self.lake) if self.lake else home / "lake"
 
 
 def system_clock() -> datetime:
@@ -48,6 +58,7 @@ class Home:
     engine: Engine
     fixed_clock: datetime | None = None  # set once by `init --clock`: the demo's homes stand at one instant
     clock: Callable[[], datetime] = system_clock
+    lake_place: Place | None = None  # where the lake lies, if not in the home
 
     def now(self) -> datetime:
         """Return the instant that counts as now in this home."""
@@ -58,9 +69,9 @@ class Home:
         return local_day(self.now(), zone)
 
     @property
-    def lake(self) -> Path:
-        """The folder of the event lake."""
-        return self.path / "lake"
+    def lake(self) -> Place:
+        """Where the event lake lies: a folder, or a prefix in an object store."""
+        return self.lake_place or self.path / "lake"
 
     def close(self) -> None:
         """Let go of the database."""

@@ -18,7 +18,7 @@ from hourbook.closes import closes_by_month
 from hourbook.database import read_session
 from hourbook.reading import Pins, Reading
 from hourbook.settings import Home
-from metering.identity import canonical_facts
+from metering.identity import AMENDED, REVERTED, STRUCK, canonical_facts
 from metering.lake import EventLake
 from pricing.assignment import assign
 
@@ -58,12 +58,14 @@ def _plain_seconds(home: Home, pins: Pins, begin: int, end: int) -> tuple[dict[s
     rows = lake.scan(dates, as_of=pins.recorded_seq).collect()
     # At one revision the event's own word stands as first recorded; of a log the later end, then the greater text.
     latest = (
-        rows.with_columns(
+        _without_taken_back(rows)
+        .with_columns(
             late=pl.when("revision_derived").then("end_second").otherwise(-pl.col("recorded_seq")),
             text=pl.when("revision_derived").then(canonical_facts()).otherwise(pl.lit("")),
         )
         .sort("revision", "late", "text")
-        .group_by("source", "id")
+        # By date, too: a strike is the last word in its partition, and says nothing of the event's own.
+        .group_by("source", "id", "start_date")
         .last()
     )
     # An event that holds nothing takes back what was said before.
@@ -94,3 +96,12 @@ def _plain_seconds(home: Home, pins: Pins, begin: int, end: int) -> tuple[dict[s
         .agg(pl.col("quantity").sum())
     )
     return {**sums, **dict(cards.iter_rows())}, exact_cpu
+
+
+def _without_taken_back(rows: pl.DataFrame) -> pl.DataFrame:
+    """Leave out an operator's words up to the last one that takes them back."""
+    reverts = rows.filter((pl.col("state") == REVERTED) & pl.col("revision").is_between(AMENDED, STRUCK, closed="left"))
+    event = ["source", "id", "start_date"]
+    upto = reverts.group_by(event).agg(upto=pl.col("revision").max())
+    kept = pl.col("upto").is_null() | (pl.col("revision") < AMENDED) | (pl.col("revision") > pl.col("upto"))
+    return rows.join(upto, on=event, how="left").filter(kept).drop("upto")

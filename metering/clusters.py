@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -31,6 +32,32 @@ class CpusPerCore(BaseModel):
     cpus: int = Field(gt=0)
 
 
+class Reports(BaseModel):
+    """Whether senders state, hour by hour, what they saw of a cluster, from a day (UTC) on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    effective_from: date = date(1970, 1, 1)
+    every: Literal["hour", "never"] = "hour"
+    sources: tuple[str, ...] = ()  # which must each do so; empty: any one
+
+
+class RunawayGrace(BaseModel):
+    """How long beyond its time limit a running attempt is believed, for attempts that start from a day (UTC) on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    effective_from: date = date(1970, 1, 1)
+    seconds: int = Field(ge=0, le=10**9)
+
+
+Dated = TypeVar("Dated", Reports, RunawayGrace)
+
+# Schedulers end a job within seconds to minutes of its limit, and collectors ask every hour: beyond that it is the
+# accounting that has lost the end.
+DEFAULT_RUNAWAY_GRACE = 3600
+
+
 class Cluster(BaseModel):
     """A cluster that sends usage. `[[clusters]]` in TOML; docs/configuration.md describes each key."""
 
@@ -44,6 +71,29 @@ class Cluster(BaseModel):
     ignored_gres: tuple[str, ...] = ()
     card_partitions: tuple[str, ...] = ()  # an attempt here that states no card is quarantined
     partitions: tuple[str, ...] = ()  # known partitions; empty: any. Usage elsewhere blocks the close
+    reports: tuple[Reports, ...] = ()  # empty: nobody states what it saw, and nothing is missed
+    runaway_grace_seconds: tuple[RunawayGrace, ...] = (RunawayGrace(seconds=DEFAULT_RUNAWAY_GRACE),)
+
+    @field_validator("reports", mode="before")
+    @classmethod
+    def _one_word(cls, value: object) -> object:
+        words = {"hourly": ({"every": "hour"},), "none": ()}
+        if isinstance(value, str) and value not in words:
+            raise ValueError(f'"{value}" is neither "hourly" nor "none", nor a list of {{ every, effective_from }}')
+        return words[value] if isinstance(value, str) else value
+
+    @field_validator("runaway_grace_seconds", mode="before")
+    @classmethod
+    def _one_number(cls, value: object) -> object:
+        return ({"seconds": value},) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("reports", "runaway_grace_seconds")
+    @classmethod
+    def _one_a_day(cls, entries: tuple[Dated, ...]) -> tuple[Dated, ...]:
+        days = [entry.effective_from for entry in entries]
+        if len(set(days)) < len(days):
+            raise ValueError("two entries begin on one day; only one can hold")
+        return entries
 
     @field_validator("timezone")
     @classmethod
@@ -63,3 +113,19 @@ class Cluster(BaseModel):
         """Return the CPUs per core in force on a day."""
         in_force = [entry for entry in self.cpus_per_core if entry.effective_from <= day]
         return max(in_force, key=lambda entry: entry.effective_from).cpus if in_force else 1
+
+    def expected_on(self, day: date) -> tuple[str, ...] | None:
+        """Return the sources that must state each hour of a day of UTC: empty for any one, None where none must."""
+        entry = _in_force(self.reports, day)
+        return entry.sources if entry is not None and entry.every == "hour" else None
+
+    def runaway_grace_on(self, day: date) -> int:
+        """Return the seconds beyond its limit for which an attempt that started on a day of UTC is believed."""
+        entry = _in_force(self.runaway_grace_seconds, day)
+        return DEFAULT_RUNAWAY_GRACE if entry is None else entry.seconds
+
+
+def _in_force(entries: tuple[Dated, ...], day: date) -> Dated | None:
+    """Return the entry that began last, up to a day."""
+    begun = [entry for entry in entries if entry.effective_from <= day]
+    return max(begun, key=lambda entry: entry.effective_from, default=None)

@@ -1,7 +1,8 @@
 """Which row of an event counts: identity by `(source, id)`, the latest revision, and a rule where rows disagree.
 
-The outcome is a function of the set of recorded rows: neither the order nor the batches they arrived in change which
-usage facts win.
+Above what sources say stand the operator's words, and above these the strike of a start that is not the event's. The
+outcome is a function of the set of recorded rows: neither the order nor the batches they arrived in change which usage
+facts win.
 """
 
 from __future__ import annotations
@@ -14,9 +15,20 @@ from metering.events import USAGE_FACTS
 
 KEY = ("source", "id")
 
-KEPT, DUPLICATE, SUPERSEDED, CONFLICT, CONFLICTING_FINAL = range(5)
+# What a source states, or what is derived from its log, has a lower revision. The operator's n-th word about an event
+# has AMENDED + n: the highest counts, whatever the source says later.
+AMENDED = 2**50
+# State of a word that takes every earlier word back: the source's latest revision counts again.
+REVERTED = "REVERTED"
+# Revision and state of the row that strikes an event from the partition of a start that is not its own.
+STRUCK = 2**60
+STRUCK_STATE = "STRUCK"
+
+KEPT, DUPLICATE, SUPERSEDED, CONFLICT, CONFLICTING_FINAL, TAKEN_BACK, STRICKEN = range(7)
 # What became of a row; the positions are the codes above.
-STATUSES = ("kept", "duplicate", "superseded", "conflict", "conflicting_final")
+STATUSES = ("kept", "duplicate", "superseded", "conflict", "conflicting_final", "reverted", "struck")
+
+SECONDS_OF_DATE = 86_400
 
 _WORD_BYTES = 8
 # Odd constants of splitmix64 and of the golden ratio: each word is multiplied and folded, as usual in such hashes.
@@ -59,14 +71,15 @@ def mark(events: pl.DataFrame) -> pl.DataFrame:
 
     `kept` counts. `duplicate` repeats the facts of a row recorded earlier. `superseded` is of an earlier revision.
     Other facts at the winning revision are `conflicting_final` where the revision was derived from a log row, and
-    `conflict` where the event states its own.
+    `conflict` where the event states its own. `reverted` is an operator's word that was taken back, and the word that
+    did so. `struck` is everything about an event in the partition of a start that is not its own.
     """
     names = pl.Series("status", STATUSES)
     return events.with_columns(names.gather(_codes(events)).alias("status"))
 
 
 def winners(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the one row of each event that counts."""
+    """Return the one row of each event that counts; none of an event that is struck, or only ever reverted."""
     return events.filter(_codes(events) == KEPT)
 
 
@@ -87,7 +100,7 @@ def _codes(events: pl.DataFrame) -> pl.Series:
     """Return the status code of each row; only rows whose hash occurs more than once are looked at closely."""
     codes = pl.zeros(events.height, dtype=pl.UInt8, eager=True)
     hashes = events["key_hash"]
-    repeated = hashes.filter(~hashes.is_first_distinct()).unique()
+    repeated = hashes.filter(~hashes.is_first_distinct() | (events["revision"] >= AMENDED)).unique()
     if repeated.is_empty():
         return codes
     contested = (
@@ -100,23 +113,23 @@ def _codes(events: pl.DataFrame) -> pl.Series:
 
 
 def _judge(contested: pl.DataFrame) -> pl.DataFrame:
-    rows = contested.sort("recorded_seq", maintain_order=True).with_columns(
-        canonical_facts(), latest=pl.col("revision") == pl.col("revision").max().over(KEY)
-    )
-    rows = rows.with_columns(first=pl.struct(*KEY, "revision", "facts").is_first_distinct())
-    # An event that states its revision once is taken to state it always.
-    final = rows.filter(pl.col("first") & pl.col("latest")).with_columns(
-        derived=pl.col("revision_derived").all().over(KEY)
-    )
+    rows = _ranked(contested.sort("recorded_seq", maintain_order=True))
+    # An event that states its revision once is taken to state it always; an operator always states it.
+    stated = ~pl.col("revision_derived") | (pl.col("revision") >= AMENDED)
+    final = rows.filter("first", "latest").with_columns(derived=(~stated).all().over(_EVENT))
     order = pl.when("derived").then(-pl.col("end_second")).otherwise(pl.col("recorded_seq"))
     best = (
         final.with_columns(order=order)
         .sort("order", "facts", descending=[False, True])
-        .unique(KEY, keep="first", maintain_order=True)
+        .unique(_EVENT, keep="first", maintain_order=True)
     )
     code = (
-        pl.when(~pl.col("first"))
+        pl.when("struck")
+        .then(STRICKEN)
+        .when(~pl.col("first"))
         .then(DUPLICATE)
+        .when("reverted")
+        .then(TAKEN_BACK)
         .when(~pl.col("latest"))
         .then(SUPERSEDED)
         .when(pl.col("row").is_in(best["row"].implode()))
@@ -126,3 +139,24 @@ def _judge(contested: pl.DataFrame) -> pl.DataFrame:
         .otherwise(CONFLICT)
     )
     return rows.select("row", code=code.cast(pl.UInt8))
+
+
+# Until a wrong start is struck, its partition is judged by itself, as the rollup judges it.
+_EVENT = (*KEY, "date")
+
+
+def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Say of each row whether it is the first of its facts, struck, taken back, or of the latest revision left."""
+    word = pl.col("revision").is_between(AMENDED, STRUCK, closed="left")
+    taken_back_to = pl.col("revision").filter(word & (pl.col("state") == REVERTED)).max().over(_EVENT)
+    left = ~pl.col("struck") & ~pl.col("reverted")
+    latest = pl.col("revision").filter(left).max().over(_EVENT)
+    return (
+        rows.with_columns(canonical_facts(), date=pl.col("start_second") // SECONDS_OF_DATE)
+        .with_columns(
+            first=pl.struct(*KEY, "revision", "facts").is_first_distinct(),
+            struck=(pl.col("revision") >= STRUCK).any().over(_EVENT),
+            reverted=(word & (pl.col("revision") <= taken_back_to)).fill_null(value=False),
+        )
+        .with_columns(latest=(left & (pl.col("revision") == latest)).fill_null(value=False))
+    )

@@ -7,14 +7,12 @@ sum over any rows counts each attempt once.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import polars as pl
 
-from base.frames import OVERFLOW_GUARD, guard_sum
-from metering.cuts import cut_seconds, cut_totals, pieces
+from base.frames import guard_sum
+from metering.cells import COUNTED_SCHEMA, NARROW, QUANTITIES, Cube, named
 from metering.identity import winners
+from metering.names import NAMES_SCHEMA, WHO, Names, unknown_names, with_numbers
 from metering.plan import Measure, RollupPlan
 
 ROLLUP_SCHEMA = pl.Schema(
@@ -32,27 +30,20 @@ ROLLUP_SCHEMA = pl.Schema(
         "jobs": pl.Int64(),
     }
 )
-WHO = ("start_date", "cluster", "partition", "qos", "account", "user")
-# While it is counted, who used something is one number: grouping and sorting text would cost several times as much.
-_GROUP = ("who", "span")
-_LINEAR = {"cpu": ("cpus", "active_seconds"), "node": ("nodes", "seconds"), "wall": (None, "seconds")}
+_LINEAR = ("cpu", "node", "wall")
 
 
 def roll_up(events: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
     """Count the usage of lake rows by span, account and resource, each event once, by its winning row."""
-    attempts = winners(events).filter(_holds_something())
-    if attempts.is_empty():
-        return ROLLUP_SCHEMA.to_frame()
-    _refuse_reversed(attempts)
-    first, last = attempts["start_second"].min(), attempts["end_second"].max()
-    assert isinstance(first, int)  # noqa: S101 - not empty
-    assert isinstance(last, int)  # noqa: S101
-    cuts = cut_seconds(plan, first, last)
-    names = WhoNames.of(attempts)
-    attempts = attempts.with_columns(who=names.numbers)
-    cut = pieces(attempts, cuts)
-    counted = pl.concat([_linear(cut, plan), _cards(cut), _counters(attempts, cuts)])
-    return _with_spans(_in_order(counted, names), cuts, names)
+    attempts = winners(events).filter(holds_something())
+    names = Names.of(unknown_names(attempts, NAMES_SCHEMA.to_frame()))
+    dates = with_numbers(attempts, names.rows).partition_by("start_date", as_dict=True)
+    return combine([_date_rolled_up(str(date), rows, plan, names) for (date,), rows in dates.items()])
+
+
+def _date_rolled_up(date: str, rows: pl.DataFrame, plan: RollupPlan, names: Names) -> pl.DataFrame:
+    cube = Cube.of(date, plan, names, int(rows["end_second"].max()))  # type: ignore[arg-type]
+    return as_rollup(date, cube.add_up(rows.select(*NARROW, "counters")).counted(), names, plan)
 
 
 def combine(rollups: list[pl.DataFrame]) -> pl.DataFrame:
@@ -62,131 +53,95 @@ def combine(rollups: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat([ROLLUP_SCHEMA.to_frame(), *filled])
 
 
-@dataclass(frozen=True)
-class WhoNames:
-    """Who used something, by number: numbers have the order of the names they stand for."""
-
-    rows: pl.DataFrame  # WHO, one row per number, sorted
-    numbers: pl.Series  # of each row of the events
-
-    @classmethod
-    def of(cls, events: pl.DataFrame) -> WhoNames:
-        """Number the combinations of date, cluster, partition, QOS, account and user that occur."""
-        names = [events[column].unique().sort() for column in WHO]
-        if math.prod(map(len, names)) >= OVERFLOW_GUARD:
-            raise OverflowError("accounts, users and partitions of one date are too many to be numbered")
-        code = pl.zeros(events.height, dtype=pl.Int64, eager=True)
-        for column, known in zip(WHO, names, strict=True):
-            code = code * len(known) + events[column].cast(pl.Enum(known)).to_physical().cast(pl.Int64)
-        distinct = code.unique().sort()
-        numbers = distinct.search_sorted(code).cast(pl.Int64)
-        columns = {}
-        for column, known in zip(reversed(WHO), reversed(names), strict=True):
-            columns[column] = known.gather(distinct % len(known))
-            distinct = distinct // len(known)
-        return cls(pl.DataFrame(columns).select(WHO), numbers)
-
-
-def _holds_something() -> pl.Expr:
+def holds_something() -> pl.Expr:
     """Leave out retractions: an event that holds nothing at all is neither usage nor a job."""
     numbers = pl.max_horizontal("cpus", "nodes", "memory_bytes") > 0
     return numbers | (pl.col("cards") != "") | (pl.col("counters") != "")
 
 
-def _refuse_reversed(attempts: pl.DataFrame) -> None:
-    wrong = attempts.filter(pl.col("end_second") < pl.col("start_second"))
-    if not wrong.is_empty():
-        raise ValueError(
-            f"event {wrong['id'][0]!r} of {wrong['source'][0]!r} ends before it starts; it was not checked"
-        )
+def as_rollup(date: str, counted: pl.DataFrame, names: Names, plan: RollupPlan) -> pl.DataFrame:
+    """Write out what was counted of a date (COUNTED_SCHEMA): a row per resource, with text and instants for numbers.
+
+    The plan's measures are computed here, so that what is kept of a date depends only on where the plan cuts.
+    """
+    rows = pl.concat([_linear(counted, names, plan), _cards(counted, names), _counters(counted)])
+    return _written_out(date, rows.filter((pl.col("quantity") != 0) | (pl.col("jobs") != 0)), names)
 
 
-def _linear(cut: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
-    """Count what is an allocation times seconds (CPUs, nodes, wall time, the plan's measures), and ended jobs."""
-    _guard_products(cut)
-    columns = {name: _quantity(name) for name in _LINEAR}
-    columns |= {f"measure:{measure.name}": _measure(measure) for measure in plan.measures}
-    quantities = cut.select(*_GROUP, "closes", **columns)
-    guard_sum(quantities, *columns)
-    sums = quantities.group_by(_GROUP).agg(pl.col(list(columns)).sum(), pl.col("closes").sum())
-    long = sums.unpivot(index=[*_GROUP, "closes"], on=list(columns), variable_name="resource", value_name="quantity")
-    jobs = pl.when(pl.col("resource") == "wall").then(pl.col("closes").cast(pl.Int64)).otherwise(0)
-    rows = long.select(*_GROUP, "resource", "quantity", jobs=jobs)
-    return rows.filter((pl.col("quantity") > 0) | (pl.col("jobs") > 0))
+def coarser(counted: pl.DataFrame, names: Names, *without: str) -> tuple[pl.DataFrame, Names]:
+    """Add up what was counted over some of who used it, such as `user`; return it with the names that are left."""
+    blank = names.who.with_columns(pl.lit("").alias(column) for column in without)
+    left = blank.unique(maintain_order=True)
+    numbers = blank.join(left.with_row_index("who_number"), on=WHO, how="left", maintain_order="left")["who_number"]
+    keys = [name for name in COUNTED_SCHEMA if name not in (*QUANTITIES, "total")]
+    fewer = counted.with_columns(numbers.cast(pl.Int32).gather(counted["who_number"]))
+    guard_sum(counted, *QUANTITIES, "total")
+    return fewer.group_by(keys).agg(pl.col(*QUANTITIES, "total").sum()), Names(names.rows, left, names.cards)
 
 
-def _guard_products(cut: pl.DataFrame) -> None:
-    longest = cut["seconds"].max()
-    for column in ("cpus", "nodes"):
-        largest = cut[column].max()
-        if isinstance(longest, int) and isinstance(largest, int) and longest * largest >= OVERFLOW_GUARD:
-            raise OverflowError(f"{column}: {largest} held for {longest} s is beyond what can be counted")
+def _linear(counted: pl.DataFrame, names: Names, plan: RollupPlan) -> pl.DataFrame:
+    """Bring CPUs, nodes, wall time, ended jobs and the plan's measures together, whatever cards were held."""
+    measured = {f"measure:{measure.name}": _measure(measure, names) for measure in plan.measures}
+    columns = [*_LINEAR, *measured]
+    guard_sum(counted, *QUANTITIES)
+    held = counted.filter(pl.col("counter") == "").with_columns(**measured)
+    sums = held.group_by("who_number", "span_start", "span_end").agg(pl.col(*columns, "jobs").sum())
+    jobs = {name: pl.col("jobs") if name == "wall" else pl.lit(0, pl.Int64) for name in columns}
+    return pl.concat([_long(sums, pl.lit(name), pl.col(name), jobs[name]) for name in columns])
 
 
-def _quantity(name: str) -> pl.Expr:
-    allocation, seconds = _LINEAR[name]
-    return pl.col(seconds) if allocation is None else pl.col(allocation) * pl.col(seconds)
-
-
-def _measure(measure: Measure) -> pl.Expr:
-    holds = {
-        "always": pl.lit(value=True),
-        "cards": pl.col("cards") != "",
-        "no_cards": pl.col("cards") == "",
-    }[measure.when]
+def _measure(measure: Measure, names: Names) -> pl.Expr:
+    cards = pl.lit(names.cards != "").gather(pl.col("cards_number"))
+    holds = {"always": pl.lit(value=True), "cards": cards, "no_cards": ~cards}[measure.when]
     for column, scope in (("cluster", measure.clusters), ("partition", measure.partitions)):
         if scope:
-            holds &= pl.col(column).is_in(list(scope))
-    return pl.when(holds).then(_quantity(measure.quantity)).otherwise(0)
+            holds &= pl.lit(names.who[column].is_in(list(scope))).gather(pl.col("who_number"))
+    return pl.when(holds).then(pl.col(measure.quantity)).otherwise(0)
 
 
-def _cards(cut: pl.DataFrame) -> pl.DataFrame:
-    """Count card-seconds in thousandths by model; equal allocations are summed before they are taken apart."""
-    held = cut.filter(pl.col("cards") != "")
-    guard_sum(held, "seconds")
-    held = held.group_by(*_GROUP, "cards").agg(pl.col("seconds").sum())
-    models = _named(held, "cards").with_columns(quantity=pl.col("number").cast(pl.Int128) * pl.col("seconds"))
-    return _summed(models, "card:")
+def _cards(counted: pl.DataFrame, names: Names) -> pl.DataFrame:
+    """Count card-seconds in thousandths by model."""
+    held = names.cards.alias("text").to_frame().with_row_index("cards_number").filter(pl.col("text") != "")
+    models = named(held, "text").select(pl.col("cards_number").cast(pl.Int32), "name", "number")
+    rows = counted.join(models, on="cards_number")
+    sums = rows.group_by("who_number", "span_start", "span_end", "name").agg(
+        quantity=(pl.col("number").cast(pl.Int128) * pl.col("wall")).sum()
+    )
+    # Cast back with a check: a total that Int64 cannot hold raises.
+    return _long(sums, pl.lit("card:") + pl.col("name"), pl.col("quantity").cast(pl.Int64))
 
 
-def _counters(attempts: pl.DataFrame, cuts: pl.Series) -> pl.DataFrame:
-    """Count named totals, spread over the spans in proportion to time."""
-    named = _named(attempts.filter(pl.col("counters") != ""), "counters").with_columns(total=pl.col("number"))
-    spread = cut_totals(named, cuts).with_columns(quantity=pl.col("total").cast(pl.Int128))
-    return _summed(spread, "counter:")
+def _counters(counted: pl.DataFrame) -> pl.DataFrame:
+    rows = counted.filter(pl.col("counter") != "")
+    guard_sum(rows, "total")
+    sums = rows.group_by("who_number", "span_start", "span_end", "counter").agg(pl.col("total").sum())
+    return _long(sums, pl.lit("counter:") + pl.col("counter"), pl.col("total"))
 
 
-def _named(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Take `a100:2000;v100:1000` apart: one row per name with its `name` and `number`."""
-    rows = frame.with_columns(pl.col(column).str.split(";")).explode(column, empty_as_null=False)
-    # The last colon parts name and number: a model's name may hold one.
-    number = pl.col(column).str.extract(r":([0-9]+)$").cast(pl.Int64)
-    return rows.with_columns(name=pl.col(column).str.replace(r":[0-9]+$", ""), number=number)
+def _long(rows: pl.DataFrame, resource: pl.Expr, quantity: pl.Expr, jobs: pl.Expr | None = None) -> pl.DataFrame:
+    ended = pl.lit(0, pl.Int64) if jobs is None else jobs
+    return rows.select("who_number", "span_start", "span_end", resource=resource, quantity=quantity, jobs=ended)
 
 
-def _summed(rows: pl.DataFrame, prefix: str) -> pl.DataFrame:
-    # In Int128, and cast back with a check: a total that Int64 cannot hold raises.
-    sums = rows.group_by(*_GROUP, "name").agg(pl.col("quantity").sum()).filter(pl.col("quantity") > 0)
-    resource = pl.lit(prefix) + pl.col("name")
-    return sums.select(*_GROUP, resource=resource, quantity=pl.col("quantity").cast(pl.Int64), jobs=pl.lit(0, pl.Int64))
-
-
-def _in_order(rows: pl.DataFrame, names: WhoNames) -> pl.DataFrame:
-    """Sort by date, span, who and resource: the order of the schema's columns."""
+def _written_out(date: str, rows: pl.DataFrame, names: Names) -> pl.DataFrame:
+    """Sort by span, who and resource, and put text and instants for numbers."""
+    present = names.who.with_row_index("number").filter(pl.col("number").is_in(rows["who_number"].unique().implode()))
+    in_order = present.sort(WHO)
+    rank = pl.zeros(names.who.height, dtype=pl.Int64, eager=True)
+    rank = rank.scatter(in_order["number"], pl.int_range(in_order.height, eager=True))
     resources = rows["resource"].unique().sort()
-    dates = names.rows["start_date"].rank("dense").cast(pl.Int64)
-    spans = (rows["span"].max() or 0) + 1  # type: ignore[operator]
+    code = rows["resource"].cast(pl.Enum(resources)).to_physical().cast(pl.Int64)
+    starts = rows["span_start"].unique().sort()
+    span = starts.search_sorted(rows["span_start"]).cast(pl.Int64)
     # One number per row sorts several times as fast as four columns do.
-    place = (dates.gather(rows["who"]) * spans + rows["span"]) * names.rows.height + rows["who"]
-    order = rows["resource"].cast(pl.Enum(resources)).to_physical().cast(pl.Int64)
-    return rows[(place * len(resources) + order).arg_sort()]
+    places = rank.gather(rows["who_number"])
+    order = ((span * in_order.height + places) * len(resources) + code).arg_sort()
+    places = places.gather(order)
+    instants = [_instant(column).alias(column) for column in ("span_start", "span_end")]
+    texts = [in_order[column].gather(places) for column in WHO]
+    sorted_rows = rows[order].with_columns(pl.lit(date).alias("start_date"), *instants, *texts)
+    return sorted_rows.select(list(ROLLUP_SCHEMA))
 
 
-def _with_spans(rows: pl.DataFrame, cuts: pl.Series, names: WhoNames) -> pl.DataFrame:
-    borders = {"span_start": cuts.gather(rows["span"]), "span_end": cuts.gather(rows["span"] + 1)}
-    instants = {
-        name: pl.from_epoch(seconds, time_unit="s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-        for name, seconds in borders.items()
-    }
-    who = {column: names.rows[column].gather(rows["who"]) for column in WHO}
-    return rows.with_columns(**instants, **who).select(list(ROLLUP_SCHEMA))
+def _instant(column: str) -> pl.Expr:
+    return pl.from_epoch(column, time_unit="s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")

@@ -10,7 +10,7 @@ import polars as pl
 
 from base.frames import check_frame
 from metering.events import EVENT_SCHEMA, LAKE_SCHEMA
-from metering.identity import KEY, canonical_facts, key_hash
+from metering.identity import AMENDED, KEY, SECONDS_OF_DATE, STRUCK, canonical_facts, key_hash
 
 # Codes of events that were readable, yet contradict what is known; the sealer finds them, no collector could.
 START_CHANGED = "start_changed"
@@ -18,42 +18,76 @@ IDENTITY_COLLISION = "identity_collision"
 CONFLICT = "conflict"
 SEALER_CODES = (START_CHANGED, IDENTITY_COLLISION, CONFLICT)
 
-HELD_COLUMNS = (*LAKE_SCHEMA, "code", "message")
+# An event that was held back, with the reason.
+HELD_SCHEMA = pl.Schema([*LAKE_SCHEMA.items(), ("code", pl.String()), ("message", pl.String())])
 
 
 def recorded(events: pl.DataFrame, *, first_seq: int, batch_seq: int) -> pl.DataFrame:
     """Return the events as lake rows, numbered on from `first_seq`."""
     check_frame(events, EVENT_SCHEMA, "collected events")
-    day = pl.from_epoch("start_second", time_unit="s").dt.strftime("%Y-%m-%d")
+    day = events["start_second"] // SECONDS_OF_DATE
+    days = day.unique()
+    dates = pl.from_epoch(days * SECONDS_OF_DATE, time_unit="s").dt.strftime("%Y-%m-%d")
     return events.with_columns(
         recorded_seq=pl.int_range(pl.len(), dtype=pl.Int64) + first_seq,
         batch_seq=pl.lit(batch_seq, pl.Int64),
         key_hash=key_hash(events),
-        start_date=day,
+        # Where there are no events at all, the replacement keeps the type of what it replaces.
+        start_date=day.replace_strict(days, dates, return_dtype=pl.String).cast(pl.String),
     ).select(list(LAKE_SCHEMA))
 
 
 def hold_back(batch: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split a batch into what may enter the lake and what goes to quarantine, with code and message.
 
-    `known` is what the lake holds under the keys of the batch, in any partition.
+    `known` is what the lake holds under the keys of the batch, in the partitions that were looked at. Only rows that
+    share their hash with another are looked at closely.
     """
-    rows = pl.concat([known.with_columns(new=pl.lit(value=False)), batch.with_columns(new=pl.lit(value=True))])
-    shared = rows["key_hash"].filter(~rows["key_hash"].is_first_distinct()).unique()
-    rows = rows.filter(pl.col("key_hash").is_in(shared.implode())).sort("recorded_seq", maintain_order=True)
-    rows = rows.with_columns(canonical_facts(), db_index=pl.col("evidence").str.json_path_match("$.db_index"))
+    hashes = batch["key_hash"]
+    shared = pl.concat([known["key_hash"], hashes.filter(~hashes.is_first_distinct())]).unique()
+    contested = batch.filter(pl.col("key_hash").is_in(shared.implode()))
+    if contested.is_empty():
+        return batch, HELD_SCHEMA.to_frame()
+    rows = pl.concat([_looked_at(known, new=False), _looked_at(contested, new=True)]).sort("recorded_seq")
     held = []
     for judge in (_start_changed, _identity_collision, _conflict):
         judged = judge(rows).with_columns(wrong=pl.col("new") & pl.col("wrong").fill_null(value=False))
-        held.append(judged.filter("wrong").select(HELD_COLUMNS))
+        held.append(judged.filter("wrong").select("recorded_seq", "code", "message"))
         rows = judged.filter(~pl.col("wrong")).drop("wrong", "code", "message")
-    back = pl.concat(held).sort("recorded_seq")
+    back = contested.join(pl.concat(held), on="recorded_seq").sort("recorded_seq").select(HELD_SCHEMA.names())
     return batch.filter(~pl.col("recorded_seq").is_in(back["recorded_seq"].implode())), back
 
 
+def _looked_at(rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
+    """Return what the decisions look at; an operator's word speaks for no row of a scheduler's database."""
+    said = pl.col("evidence").str.json_path_match("$.db_index")
+    return rows.select(
+        *KEY,
+        "revision",
+        "revision_derived",
+        "start_second",
+        "recorded_seq",
+        canonical_facts(),
+        strike=pl.col("revision") >= STRUCK,
+        said_start=pl.col("evidence").str.json_path_match("$.start_second").cast(pl.Int64, strict=False),
+        db_index=pl.when(pl.col("revision") < AMENDED).then(said),
+        new=pl.lit(value=new),
+    )
+
+
 def _start_changed(rows: pl.DataFrame) -> pl.DataFrame:
-    known = pl.col("start_second").first().over(KEY)
-    message = pl.format(
+    """Hold back what starts at another second than the first row known, or than a strike before it says."""
+    strike_seq = pl.col("recorded_seq").filter("strike").first().over(KEY)
+    stated = pl.col("said_start").filter("strike").first().over(KEY)
+    first = pl.col("start_second").filter(~pl.col("strike")).first().over(KEY)
+    known = pl.when(pl.col("recorded_seq") > strike_seq).then(stated).otherwise(first)
+    wrong = ~pl.col("strike") & (pl.col("start_second") != known)
+    return rows.with_columns(wrong=wrong, code=pl.lit(START_CHANGED), message=start_changed_message(known))
+
+
+def start_changed_message(known: pl.Expr) -> pl.Expr:
+    """Say of each row that its start contradicts a known one."""
+    return pl.format(
         "event {} of {} starts at second {}, but was recorded before as starting at {}; "
         "a source must never give one id to two starts",
         "id",
@@ -61,11 +95,25 @@ def _start_changed(rows: pl.DataFrame) -> pl.DataFrame:
         "start_second",
         known,
     )
-    return rows.with_columns(wrong=pl.col("start_second") != known, code=pl.lit(START_CHANGED), message=message)
 
 
 def _identity_collision(rows: pl.DataFrame) -> pl.DataFrame:
-    known = pl.col("db_index").drop_nulls().first().over(KEY)
+    """Hold back what comes from another database row than the first of the id that was let in."""
+    # Until one names a database row and is let in, only rows that name none were: a row that contradicts those at its
+    # revision is held as a conflict, and what it names does not count.
+    nameless = pl.col("db_index").is_null()
+    place = (*KEY, "revision")
+    nameless_facts = pl.col("facts").filter(nameless).first().over(place)
+    nameless_seq = pl.col("recorded_seq").filter(nameless).first().over(place)
+    refused = (
+        pl.col("new")
+        & ~pl.col("revision_derived")
+        & (nameless_seq < pl.col("recorded_seq"))
+        & (pl.col("facts") != nameless_facts)
+    ).fill_null(value=False)
+    names = rows.with_columns(let_in=~nameless & ~refused)
+    known = pl.col("db_index").filter("let_in").first().over(KEY)
+    known_seq = pl.col("recorded_seq").filter("let_in").first().over(KEY)
     message = pl.format(
         "event {} of {} comes from database row {}, an earlier one of the same id from row {}; "
         "find out whether they are two attempts",
@@ -74,10 +122,12 @@ def _identity_collision(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("db_index").fill_null(""),
         known.fill_null(""),
     )
-    return rows.with_columns(wrong=pl.col("db_index") != known, code=pl.lit(IDENTITY_COLLISION), message=message)
+    wrong = (pl.col("db_index") != known) & (pl.col("recorded_seq") > known_seq)
+    return names.with_columns(wrong=wrong, code=pl.lit(IDENTITY_COLLISION), message=message).drop("let_in")
 
 
 def _conflict(rows: pl.DataFrame) -> pl.DataFrame:
+    """Hold back other usage at a revision that was stated before."""
     known = pl.col("facts").first().over(*KEY, "revision")
     message = pl.format(
         "event {} of {} was recorded before at revision {} with other usage; a correction must state a higher revision",
@@ -85,5 +135,5 @@ def _conflict(rows: pl.DataFrame) -> pl.DataFrame:
         "source",
         "revision",
     )
-    wrong = ~pl.col("revision_derived") & (pl.col("facts") != known)
+    wrong = ~pl.col("revision_derived") & ~pl.col("strike") & (pl.col("facts") != known)
     return rows.with_columns(wrong=wrong, code=pl.lit(CONFLICT), message=message)

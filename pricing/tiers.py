@@ -24,6 +24,8 @@ class Step:
 
 def steps_of(change: PriceChange, scale: int) -> tuple[Step, ...]:
     """Return a price's steps, counted in parts of which `scale` are one unit."""
+    if change.unit_price is not None:
+        return (Step(0, None, change.unit_price),)  # asked for once per customer, SKU and day
     numbered = enumerate(change.steps(), start=1 if change.tiers else 0)
     return tuple(
         Step(number, None if tier.up_to is None else tier.up_to * scale, tier.unit_price) for number, tier in numbered

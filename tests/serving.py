@@ -35,12 +35,11 @@ class Server:
         return self.process.wait(timeout=30)
 
 
-def start_server(home: Path) -> Server:
-    """Start a server on a free port of this machine and wait until it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {"HOURBOOK_ACCRUE_EVERY_SECONDS": "1", "HOURBOOK_STRIPE_API_KEY": "", "HOURBOOK_DATABASE_URL": ""}
+def start_server(home: Path, *, accrue_every_seconds: int = 1, port: int = 0, database_url: str = "") -> Server:
+    """Start a server on a port of this machine, by itself a free one, and wait until it answers."""
+    port = port or free_port()
+    every = str(accrue_every_seconds)
+    own = {"HOURBOOK_ACCRUE_EVERY_SECONDS": every, "HOURBOOK_STRIPE_API_KEY": "", "HOURBOOK_DATABASE_URL": database_url}
     environment = {**os.environ, **own}
     log = (home / "server.log").open("ab")
     with log:
@@ -55,6 +54,13 @@ def start_server(home: Path) -> Server:
             raise AssertionError(f"the server did not start: {(home / 'server.log').read_text(encoding='utf-8')}")
         time.sleep(0.1)
     return server
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -100,7 +100,7 @@ def check_command(line: str, *, whole: bool) -> None:
     while isinstance(command, TyperGroup):
         words = _without_options(command, words, line)
         if not words:
-            assert not whole, f"{line}: a command is missing"
+            assert not whole or command.invoke_without_command, f"{line}: a command is missing"
             return
         assert words[0] in command.commands, f"{line}: there is no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]

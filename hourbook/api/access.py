@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from asyncio import wrap_future
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -10,29 +11,50 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from hourbook.database import read_session
 from hourbook.errors import NotAllowedError, NotSignedInError
+from hourbook.gathering import Gathering
 from hourbook.keys import Caller, Role, caller_of_key
-from hourbook.serving import ServedHome
+from hourbook.settings import Home
 
 BEARER = HTTPBearer(auto_error=False, description="A key made by `hourbook key create`, as hb_<id>_<secret>.")
+MOST_AT_THE_DOOR = 2_000  # requests whose keys are looked up
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 
 
-def caller_of(request: Request, home: ServedHome, credentials: Credentials) -> Caller:
+class Doorkeeper:
+    """Tells who calls; all who wait at the door at the same moment are looked up together, each after it came."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._lookups: Gathering[str, Caller | None] = Gathering(
+            self._look_up, workers=1, most=MOST_AT_THE_DOOR, group=MOST_AT_THE_DOOR
+        )
+
+    async def caller(self, key: str) -> Caller | None:
+        """Return who holds a key; None where it is unknown, wrong or revoked by now."""
+        return await wrap_future(self._lookups.submit(key))
+
+    def _look_up(self, keys: Sequence[str]) -> Sequence[Caller | None]:
+        with read_session(self._home.engine) as session:
+            callers = {key: caller_of_key(session, key) for key in set(keys)}
+        return [callers[key] for key in keys]
+
+
+async def caller_of(request: Request, credentials: Credentials) -> Caller:
     """Return who calls; no key, a wrong one and a revoked one are told the same."""
     # Two keys in one request might be judged differently on their way here.
     if credentials is None or len(request.headers.getlist("authorization")) != 1:
         raise NotSignedInError
-    with read_session(home.engine) as session:
-        caller = caller_of_key(session, credentials.credentials)
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    caller = await doorkeeper.caller(credentials.credentials)
     if caller is None:
         raise NotSignedInError
     return caller
 
 
-def allowed(*roles: Role) -> Callable[[Caller], Caller]:
+def allowed(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
     """Return a dependency that lets only these roles pass."""
 
-    def check(caller: Annotated[Caller, Depends(caller_of)]) -> Caller:
+    async def check(caller: Annotated[Caller, Depends(caller_of)]) -> Caller:
         if caller.role not in roles:
             raise NotAllowedError(f"a {caller.role} key cannot do this; it needs the role {' or '.join(roles)}")
         return caller
@@ -42,3 +64,7 @@ def allowed(*roles: Role) -> Callable[[Caller], Caller]:
 
 Collector = Annotated[Caller, Depends(allowed("collector"))]
 Reader = Annotated[Caller, Depends(allowed("customer", "finance"))]
+# Who tends usage: says what is wrong with events, and accepts gaps.
+Tending = Annotated[Caller, Depends(allowed("finance", "operator"))]
+EventReader = Annotated[Caller, Depends(allowed("customer", "finance", "operator", "collector"))]
+GapReader = Annotated[Caller, Depends(allowed("finance", "operator", "collector"))]

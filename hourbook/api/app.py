@@ -11,17 +11,21 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hourbook.api import customers, events, invoices, stripe, usage
+from hourbook.api import completeness, customers, event_words, events, invoices, logs, stripe, usage
+from hourbook.api.access import Doorkeeper
 from hourbook.api.bodies import error_response
 from hourbook.errors import (
     INTERNAL,
     MEANINGS,
+    UNAVAILABLE,
     InvalidRequestError,
     Meaning,
     NotFoundError,
+    cause_of,
     meaning_of,
     message_of,
 )
+from hourbook.intake import Intake
 from hourbook.jobs import scheduled_jobs
 from hourbook.serving import takes_payments
 from hourbook.settings import Home, Settings
@@ -46,8 +50,11 @@ def create_app(home: Home, settings: Settings) -> FastAPI:
     )
     app.state.home = home
     app.state.settings = settings
-    for resource in (events, usage, customers, invoices):
+    app.state.doorkeeper = Doorkeeper(home)
+    app.state.intake = Intake(home, settings)
+    for resource in (events, logs, event_words, completeness, usage, customers, invoices):
         app.include_router(resource.router)
+    app.include_router(events.public)
     pages.add_to(app)
     app.state.gateway = gateway_of(settings)
     if app.state.gateway is not None:
@@ -77,6 +84,9 @@ def _answer(request: Request, error: Exception) -> Response:
     meaning = meaning_of(error)
     if meaning is INTERNAL:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    elif meaning.code == UNAVAILABLE.code:
+        # One line each: while a disk is full there may be thousands.
+        log.error("%s %s was refused: %s (%s)", request.method, request.url.path, meaning.message, cause_of(error))
     return _refusal(request, meaning, message_of(error))
 
 

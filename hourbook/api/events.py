@@ -1,36 +1,32 @@
-"""`POST /v1/events`: usage as CloudEvents, durable before it is acknowledged."""
+"""`POST /v1/events`: usage as CloudEvents, durable before it is acknowledged; `GET /v1/schemas/usage`: their form."""
 
 from __future__ import annotations
 
-import secrets
-from bisect import bisect_left
+from asyncio import wrap_future
 from http import HTTPStatus
 from typing import Literal
 
+import orjson
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from hourbook.api.access import Collector
-from hourbook.api.bodies import REFUSALS, Body, ErrorBody, Responses, json_response
-from hourbook.errors import InvalidRequestError, MalformedError, TooLargeError, WrongTypeError
-from hourbook.importing import accept_payload
-from hourbook.serving import ServedHome, read_body
-from hourbook.settings import Home
-from metering.cloud_events import EVENT_TYPE, read_events
-from metering.events import Collected, RejectedEvent
-from metering.store import BatchReceipt
-
-MAX_BYTES = 16 * 1024 * 1024
-MAX_EVENTS = 10_000
+from hourbook.api.bodies import REFUSALS, Body, ErrorBody, Responses
+from hourbook.errors import WrongTypeError
+from hourbook.intake import MAX_BYTES, MAX_EVENTS, Intake, Outcome, Submission
+from hourbook.serving import read_body
+from metering.cloud_event_bodies import Format
+from metering.usage_schema import EVENT_TYPE, json_schema
 
 ONE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 LINES = "application/x-ndjson"
 ANY = "application/json"
-# With what a body of this type begins; "" where it may be anything.
+# With what a body of this type begins; nothing where it may be anything.
 OPENINGS = {ONE: b"{", BATCH: b"[", ANY: b"{[", LINES: b""}
+GZIP = "gzip"
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=REFUSALS)
+public = APIRouter(prefix="/v1", tags=["events"])
 
 
 class Item(Body):
@@ -56,8 +52,9 @@ _CONTENT = {ONE: _OBJECT, BATCH: _LIST, LINES: {"schema": {"type": "string"}}, A
 _RESPONSES: Responses = {
     202: {"model": Receipt, "description": "Durable; events that cannot be used stand in quarantine"},
     400: {"model": ErrorBody, "description": "The body cannot be read"},
-    413: {"model": ErrorBody, "description": f"More than {MAX_EVENTS:,} events or {MAX_BYTES:,} bytes"},
-    415: {"model": ErrorBody, "description": "The body is of another type"},
+    413: {"model": ErrorBody, "description": f"More than {MAX_EVENTS:,} events or {MAX_BYTES:,} bytes, unpacked"},
+    415: {"model": ErrorBody, "description": "The body is of another type or encoding"},
+    429: {"model": ErrorBody, "description": "More than can be taken in now; nothing was kept, send it again later"},
 }
 
 
@@ -67,75 +64,52 @@ _RESPONSES: Responses = {
     responses=_RESPONSES,
     openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
 )
-async def post_events(request: Request, caller: Collector, home: ServedHome) -> Response:
-    """Take usage in: one CloudEvent, an array of them, or one per line; answered once it is on disk.
+async def post_events(request: Request, caller: Collector) -> Response:
+    """Take usage in: one CloudEvent, an array of them, or one per line, plain or gzip; answered once it is on disk.
 
     The same event sent again changes nothing, so whoever got no answer sends the batch again.
     """
-    kind = _media_type(request)
-    payload = await read_body(request, MAX_BYTES)
-    return await run_in_threadpool(_accept, home, kind, payload, f"{caller.key_id}:{secrets.token_hex(8)}")
+    kind, gzipped = _media_type(request), _is_gzipped(request)
+    form: Format = "jsonl" if kind == LINES else "json"
+    intake: Intake = request.app.state.intake
+    with intake.room.reserved() as take:
+        payload = await read_body(request, MAX_BYTES, take)
+        submission = Submission(payload, form, gzipped, caller.key_id, OPENINGS[kind])
+        outcome = await wrap_future(intake.submit(submission))
+    return Response(_receipt(outcome), HTTPStatus.ACCEPTED, media_type="application/json")
+
+
+@public.get("/schemas/usage", response_class=Response)
+async def get_schema() -> Response:
+    """Return the JSON Schema of a usage event; it is no secret."""
+    return Response(_SCHEMA, media_type="application/schema+json")
+
+
+_SCHEMA = orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2)
 
 
 def _media_type(request: Request) -> str:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in OPENINGS:
-        raise WrongTypeError(f"events are sent as one of {', '.join(OPENINGS)}, not as {kind or 'an unnamed type'}")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise WrongTypeError("events are sent as they are, without a content encoding")
+        raise WrongTypeError(f"events are sent as one of {', '.join(OPENINGS)}, not as {kind[:80] or 'an unnamed type'}")
     return kind
 
 
-def _accept(home: Home, kind: str, payload: bytes, origin: str) -> Response:
-    _check_opening(kind, payload)
-    collected = read_events(payload, format="jsonl" if kind == LINES else "json", now=home.now())
-    _check_whole(kind, collected)
-    receipt = accept_payload(home, payload, collected, kind="cloud_events", origin=origin)
-    items = _items(collected, _positions(kind, payload, collected.rejected))
-    return json_response(_body(receipt, items), HTTPStatus.ACCEPTED)
+def _is_gzipped(request: Request) -> bool:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", GZIP}:
+        raise WrongTypeError(f"events are sent as they are or as {GZIP}, not as {encoding[:80]}")
+    return encoding == GZIP
 
 
-def _check_opening(kind: str, payload: bytes) -> None:
-    first = payload.lstrip()[:1]
-    if not first:
-        raise MalformedError("the body is empty; send CloudEvents")
-    opening = OPENINGS[kind]
-    if opening and first in b"{[" and first not in opening:
-        raise InvalidRequestError(f"{kind} begins with {opening.decode()}, not with {first.decode()}")
-    if opening and first not in b"{[":
-        raise MalformedError("the body is no JSON object and no array; send CloudEvents")
+_ACCEPTED = b'{"status":"accepted"}'
 
 
-def _check_whole(kind: str, collected: Collected) -> None:
-    """Refuse what is no batch at all; single events that cannot be used are kept and told one by one."""
-    if kind != LINES and any(row.code == "not_json" for row in collected.rejected):
-        raise MalformedError(collected.rejected[0].message)
-    if collected.rows > MAX_EVENTS:
-        raise TooLargeError(f"{collected.rows:,} events are more than {MAX_EVENTS:,}; send them in parts")
-    if collected.rows == 0:
-        raise InvalidRequestError("there is no event in the body")
-
-
-def _positions(kind: str, payload: bytes, rejected: tuple[RejectedEvent, ...]) -> list[int]:
-    """Return which of the events, from 0, the rejected ones are."""
-    numbers = [row.line for row in rejected]
-    if kind != LINES or not rejected:
-        return [number - 1 for number in numbers]
-    filled = [number for number, line in enumerate(payload.split(b"\n"), start=1) if line.strip()]
-    return [bisect_left(filled, number) for number in numbers]
-
-
-def _items(collected: Collected, positions: list[int]) -> list[dict[str, str]]:
-    items = [{"status": "accepted"}] * collected.rows
-    for position, row in zip(positions, collected.rejected, strict=True):
-        items[position] = {"status": "rejected", "code": row.code, "message": row.message}
-    return items
-
-
-def _body(receipt: BatchReceipt, items: list[dict[str, str]]) -> dict[str, object]:
-    return {
-        "batch": receipt.batch_seq,
-        "accepted": receipt.events,
-        "rejected": receipt.rows - receipt.events,
-        "items": items,
-    }
+def _receipt(outcome: Outcome) -> bytes:
+    """Write the answer: what became of each event, in the order sent."""
+    items = [_ACCEPTED] * outcome.rows
+    for place, event in outcome.refused:
+        items[place] = orjson.dumps({"status": "rejected", "code": event.code, "message": event.message})
+    rejected = len(outcome.refused)
+    head = b'{"batch":%d,"accepted":%d,"rejected":%d,"items":[' % (outcome.batch, outcome.rows - rejected, rejected)
+    return head + b",".join(items) + b"]}"

@@ -41,7 +41,20 @@ group = typer.Typer(help="Invoices and statements: list, render, explain, derive
 
 Number = Annotated[str, typer.Argument(help="As `invoice list` shows it, e.g. INV-2026-00001.")]
 SHOWN_EVENTS = 20
-SHOWN_EVENT_COLUMNS = ("id", "job", "state", "start", "end", "cpus", "nodes", "cards", "file", "line", "recorded as")
+SHOWN_EVENT_COLUMNS = (
+    "id",
+    "job",
+    "state",
+    "start",
+    "end",
+    "cpus",
+    "nodes",
+    "cards",
+    "file",
+    "line",
+    "recorded as",
+    "word",
+)
 # The parts of an explanation, in order, as machines know them.
 PARTS = ("lines", "as_of", "rounding", "days", "draws", "rollup", "events")
 COLUMNS = ("number", "kind", "customer", "name", "total", "tax", "paid", "due")

@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from typer.core import TyperGroup
 
-from hourbook.cli import documents, imports, money, server, setup, suppliers, usage
+from hourbook.cli import collect, documents, events, gaps, imports, money, server, setup, suppliers, usage
 from hourbook.cli.output import refuse
-from hourbook.database import is_busy
+from hourbook.database import is_busy, outage
 from hourbook.engines.safety import DatabaseUnsafeError
+from hourbook.lake_check import OtherLakeError
 from hourbook.sealing import SealerBusyError
 from hourbook.settings import Settings
+from metering.object_store import ObjectStoreError
 
 
 class Commands(TyperGroup):
@@ -25,12 +27,10 @@ class Commands(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except SealerBusyError as error:
+        except (SealerBusyError, ObjectStoreError, OtherLakeError) as error:
             raise refuse(str(error)) from error
-        except OperationalError as error:
-            if is_busy(error):
-                raise refuse("the database is in use by another process; try again when that is done") from error
-            raise refuse(f"the database cannot be used: {error.orig}; run `hourbook verify`, or restore it") from error
+        except DBAPIError as error:
+            raise refuse(_database_text(error)) from error
         except (DatabaseUnsafeError, ArgumentError) as error:
             raise refuse(f"{error}; check HOURBOOK_DATABASE_URL") from error
         except ValidationError as error:
@@ -41,6 +41,17 @@ class Commands(TyperGroup):
             raise
         except OSError as error:
             raise refuse(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+
+
+def _database_text(error: DBAPIError) -> str:
+    """Say what became of a command whose database failed; a failure of the work itself is raised on."""
+    if isinstance(error, OperationalError) and is_busy(error):
+        return "the database is in use by another process; try again when that is done"
+    if why := outage(error):
+        return f"the database cannot be used: {why} ({error.orig}); when that is mended, run the same command again"
+    if isinstance(error, OperationalError):
+        return f"the database cannot be used: {error.orig}; run `hourbook verify`, or restore it"
+    raise error
 
 
 def _settings_text(error: ValidationError) -> str:
@@ -73,7 +84,10 @@ def main(
 
 setup.register(app)
 imports.register(app)
+collect.register(app)
 usage.register(app)
+events.register(app)
+gaps.register(app)
 documents.register(app)
 money.register(app)
 suppliers.register(app)

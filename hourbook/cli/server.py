@@ -17,7 +17,7 @@ from hourbook.settings import Settings
 
 group = typer.Typer(help="Keys for the API and the pages: make, list, revoke.", no_args_is_help=True)
 
-COLUMNS = ("id", "role", "customer", "created", "revoked")
+COLUMNS = ("id", "role", "customer", "created", "revoked", "clusters")
 
 
 class RoleName(StrEnum):
@@ -26,6 +26,7 @@ class RoleName(StrEnum):
     collector = "collector"
     customer = "customer"
     finance = "finance"
+    operator = "operator"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +40,19 @@ def register(app: typer.Typer) -> None:
 
 def create(
     context: typer.Context,
-    role: Annotated[RoleName, typer.Option(help="Sends usage; reads one customer's data; reads all data.")],
+    role: Annotated[RoleName, typer.Option(help="Sends usage; reads one customer's data; reads all; tends usage.")],
     customer: Annotated[str, typer.Option(help="Whose data it reads; with --role customer only.")] = "",
+    clusters: Annotated[
+        list[str] | None, typer.Option("--cluster", help="Of a collector: the only one it reports of; may be repeated.")
+    ] = None,
 ) -> None:
     """Make a key and print it: it is shown this once, and only its hash is kept."""
     home = home_of(context)
     with refusals(KeyRefusedError, UnknownCustomerError):
-        key = run_write(home.engine, lambda session: create_key(session, role.value, home.now(), customer=customer))
+        key = run_write(
+            home.engine,
+            lambda session: create_key(session, role.value, home.now(), customer=customer, clusters=clusters or ()),
+        )
     typer.echo(key)
     errors.print("keep it now: it cannot be shown again", style="yellow")
 
@@ -59,6 +66,7 @@ def list_all(context: typer.Context, form: FormatOption = Format.table) -> None:
                 "id": key.id,
                 "role": key.role,
                 "customer": key.customer,
+                "clusters": ", ".join(key.clusters),
                 "created": key.created_at.isoformat(timespec="seconds"),
                 "revoked": key.revoked_at.isoformat(timespec="seconds") if key.revoked_at else "",
             }

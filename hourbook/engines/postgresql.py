@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from hourbook.engines.safety import BUSY_TIMEOUT_MS, POOL_SIZE, WRITES, DatabaseUnsafeError
+from hourbook.engines.safety import BUSY_TIMEOUT_MS, POOL_SIZE, WRITES, DatabaseUnsafeError, Outage
 from hourbook.migrations.triggers import REFUSAL
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ _BEGIN_WRITING = (
 _BEGIN_READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT 1"
 # Serialisation failure, deadlock, lock not available in time.
 _BUSY = frozenset({"40001", "40P01", "55P03"})
+# By how the server's codes begin: connection lost, the operator ends it, out of disk, errors of its disk, read-only.
+_OUTAGES = {
+    "08": Outage.unreachable,
+    "57P": Outage.unreachable,
+    "53100": Outage.full,
+    "53": Outage.unreachable,
+    "58": Outage.failing,
+    "25006": Outage.read_only,
+}
 # Guards of a table fire before every statement that updates (16), deletes (8) or truncates (32).
 _GUARD_TYPE = 2 + 8 + 16 + 32
 
@@ -131,6 +140,16 @@ def missing_guards(connection: Connection, tables: Iterable[str]) -> list[str]:
 def is_busy(error: OperationalError) -> bool:
     """Tell whether another transaction only stood in the way."""
     return getattr(error.orig, "sqlstate", None) in _BUSY
+
+
+def outage(error: DBAPIError) -> Outage | None:
+    """Tell whether the server or its disk failed, not the work."""
+    if "sqlite_errorcode" in dir(error.orig):
+        return None
+    code = getattr(error.orig, "sqlstate", None)
+    if code is None:  # nothing was answered at all
+        return Outage.unreachable if error.connection_invalidated or isinstance(error, OperationalError) else None
+    return next((found for begin, found in _OUTAGES.items() if code.startswith(begin)), None)
 
 
 def _orphans(connection: Connection, table: str, key: Mapping[str, Any]) -> Iterator[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 WRITES = "hourbook_write"  # the execution option by which a session says that it writes
 BUSY_TIMEOUT_MS = 10_000  # how long a writer waits for the one before it
@@ -15,6 +16,15 @@ POOL_SIZE = 16
 
 class DatabaseUnsafeError(RuntimeError):
     """The database would not keep what it acknowledged, so Hourbook refuses to run on it."""
+
+
+class Outage(StrEnum):
+    """Why a database cannot be used for a while, in words that finish "the database cannot be used: …"."""
+
+    full = "its disk is full"
+    read_only = "it cannot be written to"
+    failing = "its disk reports errors"
+    unreachable = "its server cannot be reached"
 
 
 class DatabaseKind(Protocol):
@@ -38,3 +48,6 @@ class DatabaseKind(Protocol):
 
     def is_busy(self, error: OperationalError) -> bool:
         """Tell whether a failure means no more than that the same work may be tried again."""
+
+    def outage(self, error: DBAPIError) -> Outage | None:
+        """Tell whether the machine below failed, not the work: it may be done again once that is mended."""

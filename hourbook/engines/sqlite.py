@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from hourbook.engines.safety import BUSY_TIMEOUT_MS, POOL_SIZE, WRITES, DatabaseUnsafeError
+from hourbook.engines.safety import BUSY_TIMEOUT_MS, POOL_SIZE, WRITES, DatabaseUnsafeError, Outage
 
 MIN_SQLITE = (3, 37)  # the first with STRICT tables
 MIN_BUSY_TIMEOUT_MS = 5_000
 SYNCHRONOUS_FULL = 2
+_OUTAGES = {
+    sqlite3.SQLITE_FULL: Outage.full,
+    sqlite3.SQLITE_READONLY: Outage.read_only,
+    sqlite3.SQLITE_CANTOPEN: Outage.failing,
+    sqlite3.SQLITE_IOERR: Outage.failing,
+}
 
 _WANTED: dict[str, Callable[[Any], bool]] = {
     "journal_mode": lambda value: value == "wal",
@@ -66,6 +72,12 @@ def is_busy(error: OperationalError) -> bool:
     """Tell whether another connection only held the lock for too long."""
     code = getattr(error.orig, "sqlite_errorcode", 0)
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def outage(error: DBAPIError) -> Outage | None:
+    """Tell whether the disk failed, not the work."""
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return _OUTAGES.get(code & 0xFF)
 
 
 def _is_ours(row: Any) -> bool:  # noqa: ANN401 - a row of PRAGMA table_list

@@ -24,6 +24,8 @@ APPEND_ONLY: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "document_rendering": (("number",),),
     "payment": (("reference",),),
     "rollup_plan": (("number",), ("digest",)),
+    "hour_statement": (("number",),),
+    "waiver": (("number",),),
     "supplier_bill": (("id",), ("supplier", "month", "version"), ("supplier", "month", "digest")),
     "supplier_bill_line": (("bill_id", "line_number"), ("bill_id", "line_id")),
     "supplier_bill_rejected": (("bill_id", "line_number"),),

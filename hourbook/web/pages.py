@@ -16,6 +16,7 @@ from hourbook.database import read_session, run_write
 from hourbook.keys import caller_of_key, end_session, start_session
 from hourbook.serving import CustomerId, DocumentNumber, ServedHome, home_of
 from hourbook.viewing import draw, listed_documents, pdf_response, whose
+from hourbook.web import usage_pages
 from hourbook.web.figures import customer_figures, customer_lines
 from hourbook.web.rendering import customer_values, language_of, render_page
 from hourbook.web.signing import (
@@ -38,6 +39,7 @@ router = APIRouter(include_in_schema=False)
 def add_to(app: FastAPI) -> None:
     """Add the pages to the application."""
     app.include_router(router)
+    app.include_router(usage_pages.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
 
@@ -47,6 +49,8 @@ def start(visitor: SomeVisitor) -> Response:
     if visitor.caller is None:
         return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
     own = f"/customers/{visitor.caller.customer}" if visitor.caller.customer else "/customers"
+    if visitor.caller.role == "operator":
+        own = "/gaps"
     return RedirectResponse(own, HTTPStatus.SEE_OTHER)
 
 

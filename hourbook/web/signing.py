@@ -107,6 +107,16 @@ def finance_only(caller: SignedIn) -> Caller:
 Finance = Annotated[Caller, Depends(finance_only)]
 
 
+def who_tends_usage(caller: SignedIn) -> Caller:
+    """Let finance and who runs the clusters pass."""
+    if caller.role not in {"finance", "operator"}:
+        raise NotAllowedError("this page is for finance and for who runs the clusters")
+    return caller
+
+
+Tending = Annotated[Caller, Depends(who_tends_usage)]
+
+
 def keep_awake(home: Home, visitor: Visitor) -> None:
     """Note a visit, now and then; done after the page was sent, as reading never waits to write."""
     now = home.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -21,7 +22,7 @@ from metering.collectors.common import (
     unpack,
 )
 from metering.collectors.csv_mapping import CsvField, CsvFields, CsvMapping
-from metering.collectors.csv_table import Table, read_table
+from metering.collectors.csv_table import Table, header_text, read_table
 from metering.collectors.csv_values import amount, text_of, with_cards, with_times
 from metering.collectors.held import HELD_MESSAGES
 from metering.events import Collected
@@ -51,7 +52,9 @@ def read_csv(
     zone = timezone or cluster.zone
     rows = _rows(table, options, cluster, zone)
     judgement = Judgement(rows, _MESSAGES, f"csv:{cluster.name}", cluster, table.raw)
-    return collected(judgement, _notes(rows, options))
+    # A refused record that is read again alone must still know what its columns are.
+    reading = {} if options.header else {"head": header_text(table.columns, options.delimiter)}
+    return replace(collected(judgement, _notes(rows, options)), reading=reading)
 
 
 def _rows(table: Table, mapping: CsvMapping, cluster: Cluster, zone: ZoneInfo | None) -> pl.DataFrame:

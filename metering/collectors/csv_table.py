@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +29,13 @@ class Table:
 def read_table(body: bytes, *, delimiter: str = ",", columns: Sequence[str] | None = None) -> Table:
     """Read CSV with a header line, or with the given names where it has none."""
     return (_quoted if b'"' in body else _plain)(body, delimiter, columns)
+
+
+def header_text(columns: Sequence[str], delimiter: str) -> str:
+    """Write the header line of a file with these columns."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(columns)
+    return text.getvalue()
 
 
 def _plain(body: bytes, delimiter: str, columns: Sequence[str] | None) -> Table:

@@ -32,6 +32,7 @@ from metering.collectors.held import HELD_MESSAGES, Reading, allocation_problems
 from metering.collectors.pod_csv import read_pod_list
 from metering.collectors.pods import PODS_SCHEMA, read_pod
 from metering.collectors.quantities import pod_allocation
+from metering.collectors.slurm_fields import ENDED_REVISION
 from metering.collectors.tres import Allocation, GresRules
 from metering.events import Collected
 
@@ -63,6 +64,8 @@ class KubernetesOptions(BaseModel):
     user_label: str = ""  # label of pods that names the user; "": the service account
     queue_label: str = ""  # label of pods that names the partition; "": the scheduling queue is not known
     unix_start_time: int = 0  # of a CSV list, from which its times count
+    skipped_namespaces: tuple[str, ...] = ()  # whose pods are no usage, such as kube-system
+    cards_only: bool = False  # whether pods without cards are no usage
 
 
 def read_kubernetes(
@@ -74,16 +77,18 @@ def read_kubernetes(
     body = unpack(payload)
     if body.lstrip()[:1] in {b"{", b"["}:
         pods, raw, nodes = _from_json(body, settings)
+        reading = {}
     else:
         pods, raw = read_pod_list(body, settings.unix_start_time)
         nodes = 0
+        reading = {"head": body.partition(b"\n")[0].decode(errors="replace").strip()}
     rows = with_held(pods, ("resources", "kind"), _reader(settings), cluster)
     rows = _numbers(rows.with_columns(as_columns()), cluster, settings)
-    rows = rows.with_columns(verdict=first_of(_outcomes(cluster)))
+    rows = rows.with_columns(verdict=first_of(_outcomes(cluster, settings)))
     judgement = Judgement(rows, _MESSAGES, f"kubernetes:{cluster.name}", cluster, raw)
     found = collected(judgement, _notes(rows, settings))
     no_usage = {**found.no_usage, **({"node": nodes} if nodes else {})}
-    return Collected(found.events, found.rejected, no_usage, found.notes)
+    return Collected(found.events, found.rejected, no_usage, found.notes, reading)
 
 
 def _from_json(body: bytes, settings: KubernetesOptions) -> tuple[pl.DataFrame, Callable[[int], bytes], int]:
@@ -92,22 +97,37 @@ def _from_json(body: bytes, settings: KubernetesOptions) -> tuple[pl.DataFrame, 
     except orjson.JSONDecodeError as error:
         raise LogFileError(f"the dump is no JSON ({error}); make it with kubectl get pods -A -o json") from error
     items = document.get("items", [document]) if isinstance(document, dict) else document
+    if not isinstance(items, list):
+        raise LogFileError("the dump holds no list of items; make it with kubectl get pods -A -o json")
     nodes = [item for item in items if isinstance(item, dict) and item.get("kind") == "Node"]
     kinds = {name: _label(node, settings.model_label) for node in nodes if (name := _name(node))}
     others = [item for item in items if not (isinstance(item, dict) and item.get("kind") == "Node")]
     pods = [read_pod(item, settings, kinds) for item in others]
     rows = [pod._replace(line=line) for line, pod in enumerate(pods)]
     frame = pl.DataFrame(rows, schema=PODS_SCHEMA, orient="row")
-    return frame, lambda line: orjson.dumps(others[line]), len(nodes)
+
+    def raw(line: int) -> bytes:
+        item = others[line]
+        # Read again alone, it must still know the cards of its node.
+        model = kinds.get(rows[line].node, "")
+        wrapped = {"type": "MODIFIED", "object": item} if isinstance(item, dict) and "object" not in item else item
+        return orjson.dumps({**wrapped, "cardModel": model} if model else item)
+
+    return frame, raw, len(nodes)
 
 
 def _label(item: Mapping[str, Any], label: str) -> str:
-    labels = item.get("metadata", {}).get("labels") or {}
-    return str(labels.get(label, ""))
+    labels = _about(item).get("labels")
+    return str(labels.get(label, "")) if isinstance(labels, dict) else ""
 
 
 def _name(item: Mapping[str, Any]) -> str:
-    return str(item.get("metadata", {}).get("name", ""))
+    return str(_about(item).get("name", ""))
+
+
+def _about(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    about = item.get("metadata")
+    return about if isinstance(about, dict) else {}
 
 
 def _reader(settings: KubernetesOptions) -> Reading:
@@ -126,8 +146,10 @@ def _numbers(rows: pl.DataFrame, cluster: Cluster, settings: KubernetesOptions) 
     named = pl.col("phase").replace_strict({**_FINAL, **_LIVE}, default="", return_dtype=pl.String)
     # A list keeps the last phase of a pod that was deleted while it ran.
     state = pl.when(pl.col("deleted") & pl.col("phase").is_in(list(_LIVE))).then(pl.lit("DELETED")).otherwise(named)
+    end = pl.when(over).then(pl.col("finished")).otherwise(known)
     return rows.with_columns(
-        end_second=pl.when(over).then(pl.col("finished")).otherwise(known),
+        end_second=end,
+        revision=end - pl.col("start_second") + _weight(over),
         ended=over,
         state=state,
         suspended_seconds=pl.lit(0, pl.Int64),
@@ -135,8 +157,19 @@ def _numbers(rows: pl.DataFrame, cluster: Cluster, settings: KubernetesOptions) 
         evidence=evidence(
             pl.col("line"),
             **{name: pl.col(name) for name in ("namespace", "name", "node", "phase", "kind", "resources")},
+            end_from=pl.col("reckoned"),
+            time_limit_seconds=pl.col("time_limit_seconds"),
         ),
     )
+
+
+def _weight(over: pl.Expr) -> pl.Expr:
+    """Return what goes before how long a pod lasted: an end that is only reckoned gives way to one that is stated.
+
+    A pod that is seen again after it was taken for gone goes before all that was said of it until then.
+    """
+    ended = pl.when(pl.col("reckoned") == "").then(ENDED_REVISION).otherwise(ENDED_REVISION // 2)
+    return pl.when(over).then(ended).otherwise(0) + pl.col("times_gone") * (ENDED_REVISION * 4)
 
 
 def _counted_cpus(cluster: Cluster) -> pl.Expr:
@@ -150,10 +183,13 @@ def _counted_cpus(cluster: Cluster) -> pl.Expr:
     return counted
 
 
-def _outcomes(cluster: Cluster) -> Sequence[Outcome]:
+def _outcomes(cluster: Cluster, settings: KubernetesOptions) -> Sequence[Outcome]:
     never = pl.col("start_second").is_null()
+    without = (pl.col("cards") == "") & pl.col("held_code").is_null()
     return [
         (pl.col("broken") != "", "broken_row"),
+        (pl.col("namespace").is_in(list(settings.skipped_namespaces)), "-skipped_namespace"),
+        (without & pl.lit(settings.cards_only), "-no_cards"),
         (pl.col("state") == "", "unknown_state"),
         (never & (pl.col("phase") == "Pending"), "-pending"),
         (never, "-never_started"),

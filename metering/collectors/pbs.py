@@ -176,7 +176,12 @@ def _account(settings: PbsOptions) -> pl.Expr:
 def _evidence() -> pl.Expr:
     names = ("group", "account", "project", "jobname", "ctime", "exec_host", "place", "limit", "walltime", "run_count")
     said = {name: pl.col(name) for name in names}
-    return evidence(pl.col("line"), type=pl.col("type"), exit_status=pl.col("Exit_status"), **said)
+    # Only the request says that nobody else was let on its nodes; who is charged for all of them is a measure.
+    alone = pl.any_horizontal(
+        *(pl.col(name).fill_null("").str.contains("#excl", literal=True) for name in ("nodes", "neednodes")),
+        pl.col("place").fill_null("").str.contains(r"(?:^|:)excl"),
+    )
+    return evidence(pl.col("line"), type=pl.col("type"), exit_status=pl.col("Exit_status"), exclusive=alone, **said)
 
 
 def _outcomes(cluster: Cluster, *, zoned: bool) -> Sequence[Outcome]:

@@ -38,6 +38,8 @@ def read_pod_list(body: bytes, unix_start_time: int) -> tuple[pl.DataFrame, Call
         finished=deleted,
         last_told=scheduled,
         deleted=deleted.is_not_null(),
+        times_gone=pl.lit(0, pl.Int64),
+        time_limit_seconds=pl.lit(None, pl.Int64),
         resources=_resources(),
         # Several models are what a pod would take, not what it got.
         kind=pl.when(pl.col("gpu_spec").str.contains("|", literal=True)).then(pl.lit("")).otherwise("gpu_spec"),
@@ -51,7 +53,9 @@ def read_pod_list(body: bytes, unix_start_time: int) -> tuple[pl.DataFrame, Call
     empty = {name: pl.lit("") for name, kind in PODS_SCHEMA.items() if kind == pl.String() and name != "id"}
     rows = rows.with_columns(default.alias(name) for name, default in empty.items() if name not in rows.columns)
     rows = rows.with_columns(pl.col(name).fill_null(default) for name, default in empty.items())
-    rows = rows.with_columns(pl.col("deleted").fill_null(value=False)).select(list(PODS_SCHEMA))
+    rows = rows.with_columns(pl.col("deleted").fill_null(value=False), pl.col("times_gone").fill_null(0)).select(
+        list(PODS_SCHEMA)
+    )
     return rows, table.raw
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 import polars as pl
 
+from metering.collectors.pod_events import Told, gone_at, second_of, told_of
 from metering.collectors.quantities import SHARES, quantity
 
 Item = Mapping[str, Any]
 Amounts = dict[str, Fraction]
-_OPTIONAL = frozenset({"start_second", "finished", "last_told"})
+FINAL_PHASES = frozenset({"Succeeded", "Failed"})
+MOST_TIMES_GONE = 127
+_OPTIONAL = frozenset({"start_second", "finished", "last_told", "time_limit_seconds"})
 
 
 class PodPolicy(Protocol):
@@ -54,14 +57,21 @@ class Pod(NamedTuple):
     finished: int | None = None
     last_told: int | None = None  # the latest instant that the pod itself states
     deleted: bool = False
+    reckoned: str = ""  # how its end is known where neither it nor its containers state it
+    times_gone: int = 0  # how often it was taken for gone before
     resources: str = ""  # JSON of quantities by resource
     kind: str = ""  # of its cards
+    time_limit_seconds: int | None = None  # after which it is ended
     broken: str = ""  # why it cannot be read
 
 
 PODS_SCHEMA = pl.Schema(
     {
-        name: pl.Int64() if name in {"line", *_OPTIONAL} else pl.Boolean() if name == "deleted" else pl.String()
+        name: pl.Int64()
+        if name in {"line", "times_gone", *_OPTIONAL}
+        else pl.Boolean()
+        if name == "deleted"
+        else pl.String()
         for name in Pod._fields
     }
 )
@@ -71,11 +81,32 @@ def read_pod(item: object, policy: PodPolicy, kinds: Mapping[str, str]) -> Pod:
     """Read one item of a dump; `kinds` says which cards each node has. What cannot be read is told in `broken`."""
     if not isinstance(item, dict) or item.get("kind", "Pod") != "Pod":
         return Pod(broken="this item is no pod; dump nothing but pods and nodes")
+    name = ""
     try:
-        return _pod(item, policy, kinds)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        name = str((item.get("metadata") or {}).get("name", "")) if isinstance(item.get("metadata"), dict) else ""
+        told = told_of(item)
+        name = _name(told.pod)
+        return _with_end(_pod(told.pod, policy, kinds), told)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ArithmeticError) as error:
         return Pod(job=name, name=name, broken=f"pod {name!r} cannot be read ({error!r}); dump it again")
+
+
+def _name(item: Item) -> str:
+    about = item.get("metadata")
+    return str(about.get("name", "")) if isinstance(about, dict) else ""
+
+
+def _with_end(pod: Pod, told: Told) -> Pod:
+    """Add what is told of a pod besides, above all when it went if it does not state that itself."""
+    pod = pod._replace(times_gone=min(max(told.times_gone, 0), MOST_TIMES_GONE), kind=pod.kind or told.model)
+    if not told.gone or pod.phase in FINAL_PHASES:
+        return pod
+    ends = _container_ends(told.pod.get("status") or {})
+    if ends and None not in ends:
+        return pod._replace(deleted=True, finished=max(end for end in ends if end is not None))
+    end, reckoned = gone_at(told, last_told=pod.last_told)
+    if end is not None and pod.start_second is not None:
+        end = max(end, pod.start_second)
+    return pod._replace(deleted=True, finished=end, reckoned=reckoned)
 
 
 def _pod(item: Item, policy: PodPolicy, kinds: Mapping[str, str]) -> Pod:
@@ -97,28 +128,27 @@ def _pod(item: Item, policy: PodPolicy, kinds: Mapping[str, str]) -> Pod:
         account=str(labels.get(policy.account_label, "")) if policy.account_label else namespace,
         user=str(labels.get(policy.user_label, "") if policy.user_label else spec.get("serviceAccountName", "")),
         phase=str(status.get("phase", "")),
-        start_second=_second(since) if since else None,
+        start_second=second_of(since) if since else None,
         finished=_finished(status, conditions.values()),
-        last_told=max((_second(text) for text in _instants(status)), default=None),
-        resources=orjson.dumps(_effective(item, policy), option=orjson.OPT_SORT_KEYS).decode(),
+        last_told=max((second_of(text) for text in _instants(status)), default=None),
+        resources=_effective(item, policy),
         kind=kinds.get(node) or str(asked),
+        time_limit_seconds=int(limit) if (limit := spec.get("activeDeadlineSeconds")) else None,
     )
-
-
-def _second(text: str) -> int:
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        raise ValueError(f"{text} names no zone")
-    return int(instant.timestamp())
 
 
 def _finished(status: Item, conditions: Iterable[Item]) -> int | None:
     """Return when the last container ended; of a pod that was evicted before any ran, when its state last changed."""
-    states = [container.get("state") or {} for container in status.get("containerStatuses") or ()]
-    ends = [_second(state["terminated"]["finishedAt"]) for state in states if state.get("terminated")]
+    ends = [end for end in _container_ends(status) if end is not None]
     if ends:
         return max(ends)
-    return max((_second(c["lastTransitionTime"]) for c in conditions if c.get("lastTransitionTime")), default=None)
+    return max((second_of(c["lastTransitionTime"]) for c in conditions if c.get("lastTransitionTime")), default=None)
+
+
+def _container_ends(status: Item) -> list[int | None]:
+    """Return when each container ended; None of one that did not."""
+    states = [container.get("state") or {} for container in status.get("containerStatuses") or ()]
+    return [second_of(state["terminated"]["finishedAt"]) if state.get("terminated") else None for state in states]
 
 
 def _instants(value: object) -> Iterator[str]:
@@ -134,39 +164,63 @@ def _instants(value: object) -> Iterator[str]:
             yield from _instants(part)
 
 
-def _effective(item: Item, policy: PodPolicy) -> dict[str, str]:
-    """Return what the scheduler sets aside for a pod, as exact quantities in text.
+def _effective(item: Item, policy: PodPolicy) -> str:
+    """Return what the scheduler sets aside for a pod, as JSON of exact quantities in text.
 
-    Containers hold together; those that prepare the pod hold one after the other, beside the side-cars begun before.
+    Pods of one kind ask for the same, so that each different request is worked out once.
     """
     spec = item["spec"]
+    first = [(part.get("resources"), part.get("restartPolicy")) for part in spec.get("initContainers") or ()]
+    together = [part.get("resources") for part in spec["containers"]]
     share = str((item["metadata"].get("annotations") or {}).get(policy.share_annotation, ""))
+    asked = orjson.dumps([first, together, spec.get("overhead"), share], option=orjson.OPT_SORT_KEYS)
+    return _set_aside(asked, policy.share_resource, policy.share_of, policy.share_annotation)
+
+
+@lru_cache(maxsize=4096)
+def _set_aside(asked: bytes, share_resource: str, share_of: str, share_annotation: str) -> str:
+    """Add up a request: containers hold together.
+
+    Those that prepare the pod hold one after the other, beside the side-cars begun before.
+    """
+    first, containers, overhead, share = orjson.loads(asked)
+    sharing = _Sharing(share_resource, share_of, shared=bool(share_resource or share_annotation), share=share)
     together: Amounts = {}
     peak: Amounts = {}
-    for container in spec.get("initContainers") or ():
-        amounts = _amounts(container, policy, share)
-        if container.get("restartPolicy") == "Always":
+    for resources, restart in first:
+        amounts = _amounts(resources, sharing)
+        if restart == "Always":
             together = _sum(together, amounts)
             peak = _larger(peak, together)
         else:
             peak = _larger(peak, _sum(together, amounts))
-    for container in spec["containers"]:
-        together = _sum(together, _amounts(container, policy, share))
-    overhead = {name: quantity(str(text)) for name, text in (spec.get("overhead") or {}).items()}
-    total = _sum(_larger(peak, together), overhead)
-    return {name: _text(amount) for name, amount in total.items() if amount}
+    for resources in containers:
+        together = _sum(together, _amounts(resources, sharing))
+    more = {name: quantity(str(text)) for name, text in (overhead or {}).items()}
+    total = _sum(_larger(peak, together), more)
+    said = {name: _text(amount) for name, amount in total.items() if amount}
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _amounts(container: Item, policy: PodPolicy, share_per_card: str) -> Amounts:
+class _Sharing(NamedTuple):
+    """How cards are shared, and the part of each that a pod asks for."""
+
+    resource: str
+    of: str
+    shared: bool
+    share: str
+
+
+def _amounts(resources: Item | None, sharing: _Sharing) -> Amounts:
     """Return a container's amounts: what it requests, else its limits; of cards both are the same."""
-    resources = container.get("resources") or {}
+    resources = resources or {}
     said = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     amounts = {str(name): quantity(str(text)) for name, text in said.items()}
-    per_cent = amounts.pop(policy.share_resource, None)
-    devices = amounts.get(policy.share_of, Fraction(0))
+    per_cent = amounts.pop(sharing.resource, None)
+    devices = amounts.get(sharing.of, Fraction(0))
     # A container with whole cards beside one with a part of a card holds them whole.
-    each = quantity(share_per_card) if share_per_card else Fraction(1000)
-    if devices and (policy.share_resource or policy.share_annotation):
+    each = quantity(sharing.share) if sharing.share else Fraction(1000)
+    if devices and sharing.shared:
         amounts[SHARES] = devices * (each if per_cent is None else per_cent * 10)
     return amounts
 

@@ -12,11 +12,13 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metering.clusters import Cluster
+from metering.collectors.common import unpack
 from metering.collectors.csv_mapping import CsvMapping
 from metering.collectors.csv_reader import read_csv
 from metering.collectors.kubernetes import KubernetesOptions, read_kubernetes
 from metering.collectors.lsf import LsfOptions, read_lsf
 from metering.collectors.pbs import PbsOptions, read_pbs
+from metering.collectors.pieces import PIECE_BYTES, Cutting, joined, pieces, shifted
 from metering.collectors.sge import SgeOptions, read_sge
 from metering.collectors.slurm import read_sacct
 from metering.collectors.swf import SwfOptions, read_swf
@@ -53,6 +55,7 @@ class Collector:
     options: type[BaseModel]
     reader: Callable[..., Collected]
     needs_options: bool = False  # nothing can be read without them
+    cutting: Cutting | None = None  # how its logs may be read piece by piece; None: only whole
 
     def read(
         self, payload: bytes, *, cluster: Cluster, timezone: ZoneInfo | None = None, options: BaseModel | None = None
@@ -60,13 +63,38 @@ class Collector:
         """Read a file (plain or gzip); a file that must be refused as a whole raises a ValueError that says why."""
         if options is not None and not isinstance(options, self.options):
             raise TypeError(f"collector {self.name} takes {self.options.__name__}, not {type(options).__name__}")
+        body, cutting = payload, self.cutting_for(options)
+        if cutting is not None:
+            body = unpack(payload)
+        if cutting is None or len(body) <= PIECE_BYTES:
+            return self._read(body, cluster, timezone, options)
+        # A large log is read piece by piece, so that the memory it takes does not grow with it.
+        return joined(
+            [
+                shifted(self._read(piece, cluster, timezone, options), lines)
+                for piece, lines in pieces(body, cutting)
+                if piece.strip()
+            ]
+        )
+
+    def cutting_for(self, options: BaseModel | None) -> Cutting | None:
+        """Return how logs read with these options may be cut; None where they must be read whole."""
+        if not isinstance(options, CsvMapping) or self.cutting is None:
+            return self.cutting
+        if options.repeats == "counted":
+            return None  # which of equal records is which can only be told from all of them
+        return replace(self.cutting, head="none" if options.header else "record")
+
+    def _read(
+        self, payload: bytes, cluster: Cluster, timezone: ZoneInfo | None, options: BaseModel | None
+    ) -> Collected:
         found = self.reader(payload, cluster=cluster, timezone=timezone, options=options)
-        if found.reading:
-            return found
+        if "columns" in found.reading:
+            return found  # Slurm's says all of it
         said = options.model_dump(mode="json", exclude_unset=True) if options else {}
         zone = timezone.key if timezone else None
         reading = {"collector": self.name, "cluster": cluster.name, "timezone": zone, "options": said}
-        return replace(found, reading=reading)
+        return replace(found, reading={**reading, **found.reading})
 
     def parse_options(self, given: str | Mapping[str, Any]) -> BaseModel:
         """Return options from TOML or from keys and values, or say which is wrong."""
@@ -80,15 +108,20 @@ class Collector:
             raise OptionsError(f"options of {self.name}: {'; '.join(wrong)}") from error
 
 
+_LINES = Cutting()
 _ALL = (
     Collector("slurm", "`sacct -P` output", SlurmOptions, read_slurm),
-    Collector("pbs", "accounting logs of PBS Pro, OpenPBS and Torque", PbsOptions, read_pbs),
-    Collector("lsf", "lsb.acct of LSF", LsfOptions, read_lsf),
-    Collector("sge", "accounting of Grid Engine (times in seconds or milliseconds)", SgeOptions, read_sge),
-    Collector("uge", "accounting of Univa Grid Engine; the same as sge", SgeOptions, read_sge),
-    Collector("swf", "logs in the Standard Workload Format", SwfOptions, read_swf),
+    Collector("pbs", "accounting logs of PBS Pro, OpenPBS and Torque", PbsOptions, read_pbs, cutting=_LINES),
+    Collector("lsf", "lsb.acct of LSF", LsfOptions, read_lsf, cutting=_LINES),
+    Collector(
+        "sge", "accounting of Grid Engine (times in seconds or milliseconds)", SgeOptions, read_sge, cutting=_LINES
+    ),
+    Collector("uge", "accounting of Univa Grid Engine; the same as sge", SgeOptions, read_sge, cutting=_LINES),
+    Collector("swf", "logs in the Standard Workload Format", SwfOptions, read_swf, cutting=Cutting(head="comments")),
     Collector("kubernetes", "pods, as JSON of kubectl or as a CSV list", KubernetesOptions, read_kubernetes),
-    Collector("csv", "any CSV file, by a mapping", CsvMapping, read_csv, needs_options=True),
+    Collector(
+        "csv", "any CSV file, by a mapping", CsvMapping, read_csv, needs_options=True, cutting=Cutting(quotes=True)
+    ),
 )
 COLLECTORS: Mapping[str, Collector] = {collector.name: collector for collector in _ALL}
 

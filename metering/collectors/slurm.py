@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from base.frames import check_frame
 from metering.clusters import Cluster
+from metering.collectors.pieces import joined, shifted
 from metering.collectors.slurm_broken import broken_event
 from metering.collectors.slurm_fields import (
     ENDED_REVISION,
@@ -25,12 +27,16 @@ from metering.collectors.slurm_fields import (
 )
 from metering.collectors.slurm_fields import duration as seconds_of
 from metering.collectors.slurm_layout import KNOWN, SacctFileError, is_free
-from metering.collectors.slurm_rows import SacctLines, read_lines
+from metering.collectors.slurm_rows import SacctLines, read_lines, sacct_pieces
 from metering.collectors.slurm_verdicts import rejected, verdict
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 
 # Rows are laid out in columns this many at a time, to keep the memory small.
 ROWS_AT_ONCE = 50_000
+# Stands between the columns of a refused row whose file had a delimiter of its own.
+SEPARATOR = "\x1f"
+# A delimiter this long was made up for one pull: nobody who gives a job its name can know it.
+UNGUESSABLE_CHARACTERS = 8
 
 
 def read_sacct(
@@ -46,8 +52,18 @@ def read_sacct(
     Columns come from the header line, else from `columns`. Times without a zone are read in `timezone`, else in the
     cluster's; where neither is declared the file is refused with a `SacctFileError`.
     """
-    found = read_lines(payload, columns, delimiter)
     zone = timezone or cluster.zone
+    # A large file is read piece by piece, so that the memory it takes does not grow with it.
+    parts = [
+        shifted(_read(read_lines(piece, columns, delimiter), cluster, zone), lines)
+        for piece, lines in sacct_pieces(payload, columns, delimiter)
+    ]
+    declared = timezone.key if timezone else None
+    reading = {**parts[0].reading, "cluster": cluster.name, "timezone": declared}
+    return replace(joined(parts), reading=reading)
+
+
+def _read(found: SacctLines, cluster: Cluster, zone: ZoneInfo | None) -> Collected:
     events: list[pl.DataFrame] = []
     refused = [broken_event(found, row, cluster, zone) for row in found.broken]
     no_usage = Counter({"header": found.headers} if found.headers else {})
@@ -57,11 +73,21 @@ def read_sacct(
         without = judged.filter(pl.col("verdict").str.starts_with("-"))["verdict"].str.slice(1)
         no_usage.update({str(reason): int(count) for reason, count in without.value_counts().iter_rows()})
         refused.extend(_refused(judged, found, cluster))
-    refused.sort(key=lambda event: event.line)
     frame = check_frame(pl.concat(events) if events else EVENT_SCHEMA.to_frame(), EVENT_SCHEMA, "sacct")
-    declared = timezone.key if timezone else None
-    reading = {"cluster": cluster.name, "timezone": declared, "columns": found.layout.columns}
-    return Collected(frame, tuple(refused), dict(no_usage), tuple(_notes(found)), reading)
+    kept, delimiter = _kept_as(sorted(refused, key=lambda event: event.line), found.layout.delimiter)
+    reading = {"columns": found.layout.columns, "delimiter": delimiter}
+    return Collected(frame, kept, dict(no_usage), tuple(_notes(found)), reading)
+
+
+def _kept_as(refused: Sequence[RejectedEvent], delimiter: str) -> tuple[tuple[RejectedEvent, ...], str]:
+    """Write refused rows with a delimiter that is known later: one made up for a pull is known to nobody else.
+
+    So the same row has the same bytes whichever pull it comes from, and stands in quarantine once.
+    """
+    if delimiter == "|":
+        return tuple(refused), delimiter
+    made_up, known = delimiter.encode(), SEPARATOR.encode()
+    return tuple(replace(event, raw=event.raw.replace(made_up, known)) for event in refused), SEPARATOR
 
 
 def _judged(found: SacctLines, lines: pl.Series, cluster: Cluster, zone: ZoneInfo | None) -> pl.DataFrame:
@@ -182,7 +208,9 @@ def _notes(found: SacctLines) -> Iterator[str]:
     """Say what the importer should know of the file as a whole."""
     layout = found.layout
     free = [column for column in layout.columns if is_free(column)]
-    if free and layout.free_text_last:
+    if free and layout.free_text_last and len(layout.delimiter) >= UNGUESSABLE_CHARACTERS:
+        pass  # what opens a row holds a delimiter that no user could write
+    elif free and layout.free_text_last:
         yield f"{free[0]} comes last: a row that a user forged inside it cannot be told from a true one in a file"
     elif free:
         yield (

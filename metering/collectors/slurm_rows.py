@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -20,6 +20,8 @@ from metering.collectors.slurm_layout import Layout, SacctFileError, find_layout
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# About this much of a file is laid out in columns at once, which takes some ten times as much memory.
+PIECE_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -42,7 +44,7 @@ class SacctLines:
 
 def read_lines(payload: bytes, columns: Sequence[str] | None, delimiter: str) -> SacctLines:
     """Cut a file into lines and group them into rows, or say why the file cannot be used."""
-    body = _unpack(payload)
+    body = unpack(payload)
     lines = _split(body, delimiter)
     layout, header = find_layout(lines, columns, delimiter)
     result = SacctLines(layout=layout, body=body, lines=lines)
@@ -56,7 +58,40 @@ def read_lines(payload: bytes, columns: Sequence[str] | None, delimiter: str) ->
     return result
 
 
-def _unpack(payload: bytes) -> bytes:
+def sacct_pieces(payload: bytes, columns: Sequence[str] | None, delimiter: str) -> Iterator[tuple[bytes, int]]:
+    """Cut a large file where a row begins, each piece under the header line; yield also the lines to add to its own.
+
+    A file in which names stand before other columns is not cut: there a row may be forged across any border.
+    """
+    body = unpack(payload)
+    if len(body) <= PIECE_BYTES or body.find(b"\n", PIECE_BYTES // 16) < 0:
+        yield body, 0
+        return
+    layout, header = find_layout(_split(body[: body.find(b"\n", PIECE_BYTES // 16) + 1], delimiter), columns, delimiter)
+    head = body[: body.index(b"\n") + 1] if header is not None else b""
+    first = line = 0
+    while first < len(body):
+        end = len(body) if not layout.free_text_last else _row_after(body, first + PIECE_BYTES, layout)
+        piece = body[first:end]
+        yield (piece, 0) if first == 0 else (head + piece, line - head.count(b"\n"))
+        line += piece.count(b"\n")
+        first = end
+
+
+def _row_after(body: bytes, position: int, layout: Layout) -> int:
+    """Return where the first line behind a position begins that is a row, whatever stands before it."""
+    delimiter, needed = layout.delimiter.encode(), layout.delimiters - layout.tail + 1 if layout.tail else 0
+    begin = body.find(b"\n", position) + 1
+    while begin:
+        end = body.find(b"\n", begin)
+        if body.count(delimiter, begin, end if end >= 0 else len(body)) >= needed:
+            return begin
+        begin = end + 1
+    return len(body)
+
+
+def unpack(payload: bytes) -> bytes:
+    """Return the bytes of a file, plain or gzip, without what surrounds its lines; an empty one is refused."""
     if payload.startswith(GZIP_MAGIC):
         try:
             payload = gzip.decompress(payload)

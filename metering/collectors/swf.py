@@ -6,6 +6,7 @@ A line has 18 whole numbers, -1 where something is not known; times count from t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -67,7 +68,9 @@ def read_swf(
     rows = _numbers(log.lines.filter(~comment), origin, settings)
     rows = rows.with_columns(verdict=first_of(_outcomes()))
     judgement = Judgement(rows, _MESSAGES, f"swf:{cluster.name}", cluster, log.raw)
-    return collected(judgement, _notes(rows, settings))
+    # A refused row that is read again alone must still know from when its times count.
+    head = {"head": f"; UnixStartTime: {origin}"}
+    return replace(collected(judgement, _notes(rows, settings)), reading=head)
 
 
 def _origin(header: pl.Series, settings: SwfOptions) -> int:

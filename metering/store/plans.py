@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 
 from sqlalchemy import Text, func
-from sqlmodel import Field, Session, SQLModel, select
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from base.columns import BigInt, Instant
 from metering.plan import RollupPlan
@@ -32,7 +32,13 @@ class RollupPartitionRow(SQLModel, table=True):
     plan_number: int = Field(primary_key=True, sa_type=BigInt, foreign_key="rollup_plan.number")
     recorded_seq: int = Field(sa_type=BigInt)  # the latest event of the date that is in it
     file: str = Field(sa_type=Text)
-    previous_file: str = Field(sa_type=Text)  # kept for whoever is still reading it
+    changes: str = Field(sa_type=Text)  # files of later differences, one a line, which are added to it
+    previous_files: str = Field(sa_type=Text)  # one a line; kept for whoever is still reading them
+
+    @property
+    def files(self) -> list[str]:
+        """The files whose rows together are what was counted."""
+        return [self.file, *self.changes.splitlines()]
 
 
 def plan_number(session: Session, plan: RollupPlan) -> int | None:
@@ -67,21 +73,42 @@ def rolled_up(session: Session, number: int | None) -> dict[str, RollupPartition
     return {row.start_date: row for row in rows}
 
 
-def register_partition(session: Session, start_date: str, number: int, *, recorded_seq: int, file: str) -> str:
-    """Note where a date's rollup lies now; return the file that nobody needs any more, or an empty text."""
+def number_of_cuts(session: Session, plan: RollupPlan) -> int | None:
+    """Return the number of the first plan that cuts as this one does: what is counted of a date depends on no more."""
+    rows = session.exec(select(RollupPlanRow).order_by(col(RollupPlanRow.number)))
+    known = ((row.number, RollupPlan.model_validate_json(row.body)) for row in rows)
+    return next((n for n, other in known if (other.zones, other.hourly) == (plan.zones, plan.hourly)), None)
+
+
+def register_partition(session: Session, start_date: str, number: int, *, recorded_seq: int, file: str) -> list[str]:
+    """Note where a date lies that was counted as a whole; return the files that nobody needs any more."""
     row = session.get(RollupPartitionRow, (start_date, number))
     if row is None:
         row = RollupPartitionRow(
-            start_date=start_date, plan_number=number, recorded_seq=recorded_seq, file=file, previous_file=""
+            start_date=start_date, plan_number=number, recorded_seq=recorded_seq, file=file, changes="", previous_files=""
         )
         session.add(row)
-        return ""
-    if row.recorded_seq >= recorded_seq:
-        return ""
-    unneeded = row.previous_file
-    row.recorded_seq, row.file, row.previous_file = recorded_seq, file, row.file
+        return []
+    # Changes may have been put together without anything new being counted.
+    if row.recorded_seq > recorded_seq or (row.recorded_seq == recorded_seq and row.file == file):
+        return []
+    unneeded = [name for name in row.previous_files.splitlines() if name != file]
+    row.previous_files = "\n".join(name for name in row.files if name != file)
+    row.recorded_seq, row.file, row.changes = recorded_seq, file, ""
     session.add(row)
     return unneeded
+
+
+def register_change(
+    session: Session, start_date: str, number: int, *, after: int, recorded_seq: int, file: str
+) -> bool:
+    """Note a difference to what was counted as of `after`; False where somebody counted further meanwhile."""
+    row = session.get(RollupPartitionRow, (start_date, number))
+    if row is None or row.recorded_seq != after:
+        return False
+    row.recorded_seq, row.changes = recorded_seq, "\n".join([*row.changes.splitlines(), file])
+    session.add(row)
+    return True
 
 
 def _plan_digest(plan: RollupPlan) -> str:

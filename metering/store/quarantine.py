@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import orjson
 import polars as pl
-from sqlalchemy import Index, Text, func
+from sqlalchemy import ColumnElement, Index, Text, bindparam, func, insert, update
+from sqlalchemy import select as select_columns
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from base.columns import BigInt, Bytes, ForeignText, Instant
@@ -51,32 +52,36 @@ class QuarantineRow(SQLModel, table=True):
 
 def quarantine_held(session: Session, held: pl.DataFrame, now: datetime) -> int:
     """Put events that the sealer held back into quarantine; those there already stay as they are."""
-    known = set(session.exec(select(QuarantineRow.recorded_seq).where(col(QuarantineRow.recorded_seq).is_not(None))))
+    known = _known(session, QuarantineRow.recorded_seq, held["recorded_seq"].to_list())
     number = _last_number(session)
-    opened = 0
+    entries: list[dict[str, Any]] = []
     for row in held.iter_rows(named=True):
         if row["recorded_seq"] in known:
             continue
-        opened += 1
         raw = orjson.dumps({name: row[name] for name in EVENT_SCHEMA})
-        entry = QuarantineRow(
-            number=number + opened,
-            batch_seq=row["batch_seq"],
-            recorded_seq=row["recorded_seq"],
-            code=row["code"],
-            message=row["message"],
-            raw=raw,
-            raw_digest=_digest(row["code"], raw),
-            line=0,
-            source=row["source"],
-            event_id=row["id"],
-            month=row["start_date"][:7],
-            status="open",
-            opened_at=now,
-        )
-        session.add(entry)
-    session.flush()
-    return opened
+        entry = {
+            "number": number + len(entries) + 1,
+            "batch_seq": row["batch_seq"],
+            "recorded_seq": row["recorded_seq"],
+            "code": row["code"],
+            "message": row["message"],
+            "raw": raw,
+            "raw_digest": _digest(row["code"], raw),
+            "line": 0,
+            "source": row["source"],
+            "event_id": row["id"],
+            "month": row["start_date"][:7],
+        }
+        entries.append(entry)
+    _open(session, entries, now)
+    return len(entries)
+
+
+def _open(session: Session, entries: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Insert open entries, many at once."""
+    rest = {"status": "open", "resolved_by": "", "reason": "", "opened_at": now}
+    if entries:
+        session.connection().execute(insert(QuarantineRow), [{**entry, **rest} for entry in entries])
 
 
 def quarantine(
@@ -116,39 +121,77 @@ def close_entry(
     session.flush()
 
 
+OPEN_SCHEMA = pl.Schema(
+    {
+        "number": pl.Int64,
+        "batch_seq": pl.Int64,
+        "code": pl.String,
+        "source": pl.String,
+        "event_id": pl.String,
+        "month": pl.String,
+    }
+)
+HELD_SCHEMA = pl.Schema({"batch_seq": pl.Int64, "recorded_seq": pl.Int64, "code": pl.String})
+
+
+def open_entries(session: Session) -> pl.DataFrame:
+    """Return the open entries of which the event is known, without what arrived."""
+    row = QuarantineRow
+    return _facts(session, OPEN_SCHEMA, col(row.status) == "open", col(row.source) != "", col(row.event_id) != "")
+
+
+def held_entries(session: Session) -> pl.DataFrame:
+    """Return every event that was held back, or is listed for its wrong start, whatever was decided about it."""
+    return _facts(session, HELD_SCHEMA, col(QuarantineRow.recorded_seq).is_not(None))
+
+
+def _facts(session: Session, schema: pl.Schema, *conditions: ColumnElement[bool]) -> pl.DataFrame:
+    columns = [getattr(QuarantineRow, name) for name in schema]
+    rows = session.connection().execute(select_columns(*columns).where(*conditions))
+    return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+
+
+def resolve_entries(session: Session, resolved_by: Mapping[int, str], reason: str, now: datetime) -> int:
+    """Resolve entries, each by what is named; return how many were open still, for the others stay as decided."""
+    numbers = _known(session, QuarantineRow.number, resolved_by, col(QuarantineRow.status) == "open")
+    row = col(QuarantineRow.number)
+    change = (
+        update(QuarantineRow)
+        .where(row == bindparam("which"))
+        .values(status="resolved", closed_at=now, reason=reason, resolved_by=bindparam("by_whom"))
+    )
+    if numbers:
+        changes = [{"which": number, "by_whom": resolved_by[number]} for number in sorted(numbers)]
+        session.connection().execute(change, changes)
+    return len(numbers)
+
+
 def quarantine_rejected(session: Session, rejected: Sequence[RejectedEvent], *, batch_seq: int, now: datetime) -> int:
     """Open an entry per rejected row; return how many stood in quarantine before, with the same bytes and code."""
     digests = [_digest(row.code, row.raw) for row in rejected]
-    known = _known_digests(session, digests)
+    known = _known(session, QuarantineRow.raw_digest, digests)
     number = _last_number(session)
-    repeated = 0
+    entries: list[dict[str, Any]] = []
     for row, digest in zip(rejected, digests, strict=True):
         if digest in known:
-            repeated += 1
             continue
         known.add(digest)
-        number += 1
         facts: dict[str, Any] = {name: getattr(row, name) for name in _REJECTED_FACTS}
-        entry = QuarantineRow(
-            **facts,
-            number=number,
-            batch_seq=batch_seq,
-            raw_digest=digest,
-            status="open",
-            opened_at=now,
-        )
-        session.add(entry)
-    return repeated
+        numbers = {"number": number + len(entries) + 1, "batch_seq": batch_seq, "recorded_seq": None}
+        entries.append({**facts, **numbers, "raw_digest": digest})
+    _open(session, entries, now)
+    return len(rejected) - len(entries)
 
 
 _REJECTED_FACTS = ("code", "message", "raw", "line", "source", "event_id", "month")
 
 
-def _known_digests(session: Session, digests: Sequence[str]) -> set[str]:
-    known: set[str] = set()
-    for first in range(0, len(digests), 500):  # SQLite takes a limited number of parameters
-        some = digests[first : first + 500]
-        wanted = select(QuarantineRow.raw_digest).where(col(QuarantineRow.raw_digest).in_(some))
+def _known(session: Session, column: Any, values: Collection[Any], *conditions: ColumnElement[bool]) -> set[Any]:  # noqa: ANN401 - a column of any type
+    """Return those values that a column holds."""
+    known: set[Any] = set()
+    every = list(values)
+    for first in range(0, len(every), 500):  # SQLite takes a limited number of parameters
+        wanted = select(column).where(col(column).in_(every[first : first + 500]), *conditions)
         known.update(session.exec(wanted))
     return known
 

@@ -266,12 +266,14 @@ class Operator:
 
     folder: Path
     time: datetime = NOON
+    made: Home | None = None  # on a database of the story's own choice
     home: Home = field(init=False)
     files: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.home = replace(create_home(self.folder / "home"), clock=lambda: self.time)
+        made = self.made or create_home(self.folder / "home")
+        self.home = replace(made, clock=lambda: self.time, fixed_clock=None)
         self.apply(FACTS)
 
     def at(self, local: str) -> None:

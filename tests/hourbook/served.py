@@ -34,7 +34,7 @@ MONTH = "2026-11"
 NORTH, SOUTH = "u-north", "c-south"
 STATEMENT, INVOICE = "STM-2026-00001", "INV-2026-00001"  # north's and south's
 ON_SQLITE = Settings(database_url="")
-WHO = ("anonymous", "revoked", "other", "own", "finance", "collector")
+WHO = ("anonymous", "revoked", "other", "own", "finance", "collector", "operator")
 
 FACTS = """
 [operator]
@@ -185,6 +185,7 @@ def _template() -> tuple[Path, Mapping[str, str]]:
     close_month(home, MONTH)
     keys = {"own": make_key(home, "customer", NORTH), "other": make_key(home, "customer", SOUTH)}
     keys |= {"finance": make_key(home, "finance"), "collector": make_key(home, "collector")}
+    keys["operator"] = make_key(home, "operator")
     keys["revoked"] = make_key(home, "customer", NORTH)
     keys["anonymous"] = ""
     home.close()

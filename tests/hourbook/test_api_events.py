@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 from hourbook.accruing import accrue_open_months
 from hourbook.api import events
 from hourbook.database import read_session
+from hourbook.intake import Intake
+from hourbook.settings import Settings
 from metering import store as metering
+from metering.usage_schema import json_schema
 from tests.hourbook.served import Served, content_of_database, served, usage_event
 
 BATCH = "application/cloudevents-batch+json"
@@ -123,13 +127,77 @@ def test_too_many_events_or_bytes_are_refused_whole(hourbook: Served) -> None:
     sent = {**hourbook.bearer("collector"), "Content-Type": BATCH}
     answer = hourbook.client.post("/v1/events", content=chunks, headers=sent)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
-    assert post(hourbook, b"[]", **{"Content-Encoding": "gzip"}).status_code == 415
+    assert post(hourbook, b"[]", **{"Content-Encoding": "br"}).status_code == 415
     assert content_of_database(hourbook.home) == before
 
 
 def test_exactly_as_many_events_as_allowed_are_taken(hourbook: Served) -> None:
     answer = post(hourbook, b"[" + b"0," * (events.MAX_EVENTS - 1) + b"0]")
     assert (answer.status_code, answer.json()["rejected"]) == (202, events.MAX_EVENTS)
+
+
+@pytest.mark.parametrize("kind", [BATCH, LINES])
+def test_a_packed_body_is_unpacked(hourbook: Served, kind: str) -> None:
+    body = orjson.dumps([usage_event(100)]) if kind == BATCH else orjson.dumps(usage_event(100))
+    answer = post(hourbook, gzip.compress(body), kind, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["items"]) == (202, [{"status": "accepted"}])
+
+
+PACKED = gzip.compress(b"[]", mtime=0)
+BOMB = gzip.compress(b"[" + b" " * events.MAX_BYTES + b"]", mtime=0)
+REFUSED_PACKED = {
+    "a bomb that says so": (BOMB, 413),
+    "a bomb that says it is short": (BOMB[:-4] + PACKED[-4:], 413),
+    "two in one": (PACKED * 2, 400),
+    "cut off": (PACKED[:-1], 400),
+    "more after it": (PACKED + PACKED[-4:], 400),
+    "not packed": (b"[]", 400),
+    "nothing": (b"", 400),
+    "its first bytes": (PACKED[:2], 400),
+}
+
+
+@pytest.mark.parametrize(("packed", "status"), REFUSED_PACKED.values(), ids=REFUSED_PACKED)
+def test_a_packed_body_that_is_too_long_or_not_whole_is_refused(hourbook: Served, packed: bytes, status: int) -> None:
+    before = content_of_database(hourbook.home)
+    assert post(hourbook, packed, **{"Content-Encoding": "gzip"}).status_code == status
+    assert content_of_database(hourbook.home) == before
+
+
+@pytest.mark.parametrize("full", [{"ingest_unsealed_events": 1}, {"ingest_waiting_mib": 16}])
+def test_whoever_comes_when_too_much_waits_is_asked_to_come_again(tmp_path: Path, full: dict[str, int]) -> None:
+    with served(tmp_path) as hourbook:
+        app: Any = hourbook.client.app
+        app.state.intake = Intake(hourbook.home, Settings(**full))  # type: ignore[arg-type]
+        with app.state.intake.room.reserved() as take:
+            # Somebody else's body fills the room, or somebody else's events wait for the sealer.
+            take(16 * 1024 * 1024 if "ingest_waiting_mib" in full else 0)
+            if "ingest_unsealed_events" in full:
+                assert post(hourbook, orjson.dumps([usage_event(100)])).status_code == 202
+            before = content_of_database(hourbook.home)
+            answer = post(hourbook, orjson.dumps([usage_event(101)]))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+            assert int(answer.headers["retry-after"]) > 0
+            assert content_of_database(hourbook.home) == before
+        accrue_open_months(hourbook.home)
+        assert post(hourbook, orjson.dumps([usage_event(101)])).status_code == 202
+
+
+def test_a_batch_that_was_kept_in_part_succeeds_when_it_is_sent_again(hourbook: Served) -> None:
+    wrong = usage_event(101, start="2026-11-25T00:00:00")
+    assert post(hourbook, orjson.dumps([usage_event(100), wrong])).json()["rejected"] == 1
+    again = post(hourbook, orjson.dumps([usage_event(100), usage_event(101)]))
+    assert again.json()["items"] == [{"status": "accepted"}] * 2
+    accrue_open_months(hourbook.home)
+    assert jobs(hourbook) == 26
+    with read_session(hourbook.home.engine) as session:
+        assert [entry.status for entry in metering.quarantine(session)] == ["resolved"]
+
+
+def test_the_schema_of_an_event_is_there_for_everybody(hourbook: Served) -> None:
+    answer = hourbook.client.get("/v1/schemas/usage")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/schema+json")
+    assert answer.json() == json_schema()
 
 
 def test_usage_shows_within_seconds_where_the_server_runs(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_documents_are_the_same_after_everything_that_happens_to_a_home(operator
     assert operator.rebuilt_to_the_byte() == []
     operator.at("2027-01-03T10:00")
     operator.close("2026-12")
-    lake = EventLake(operator.home.lake)
-    files = {*operator.home.lake.rglob("*.parquet")}
+    lake, lake_folder = EventLake(operator.home.lake), operator.home.path / "lake"
+    files = {*lake_folder.rglob("*.parquet")}
     lake.compact()
     assert lake.vacuum(keep_hours=0)
-    for rollup in (operator.home.lake / "rollup").rglob("*.parquet"):
+    for rollup in (lake_folder / "rollup").rglob("*.parquet"):
         rollup.unlink()
-    assert files - {*operator.home.lake.rglob("*.parquet")}, "files that the documents were made from are gone"
+    assert files - {*lake_folder.rglob("*.parquet")}, "files that the documents were made from are gone"
     again = {one.number: rebuild(operator.home, one.number) for one in operator.documents()}
     assert all(one.equal for one in again.values())
     assert {number: again[number].pdf for number in issued} == issued

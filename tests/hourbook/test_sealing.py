@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Mapping
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,81 +17,13 @@ import pytest
 from hourbook import sealing
 from hourbook.database import read_session, run_write
 from hourbook.rollups import UncutWindowError, Window, read_rollup, roll_up_dirty
-from hourbook.sealing import Sealed, SealerBusyError, seal, total_account, usage_accounting
-from hourbook.settings import Home
+from hourbook.sealing import Sealed, SealerBusyError
 from metering import store
-from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 from metering.lake import EventLake
 from metering.plan import RollupPlan
 from tests.homes import NewHome
 
-NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
-SHANGHAI = RollupPlan(zones=("Asia/Shanghai",))
-MIDNIGHT = 1_795_276_800  # 2026-11-22T00:00:00+08:00
-DAY_22 = datetime(2026, 11, 21, 16, tzinfo=UTC)
-ONE_DAY = timedelta(days=1)
-JOB: Mapping[str, object] = {
-    "source": "slurm:hpc1",
-    "id": "1:1",
-    "revision": 1,
-    "revision_derived": True,
-    "cluster": "hpc1",
-    "partition": "cpu",
-    "qos": "normal",
-    "account": "grp",
-    "user": "alice",
-    "job": "1",
-    "state": "COMPLETED",
-    "start_second": MIDNIGHT,
-    "end_second": MIDNIGHT + 100,
-    "ended": True,
-    "suspended_seconds": 0,
-    "cpus": 1,
-    "nodes": 1,
-    "memory_bytes": 0,
-    "cards": "",
-    "counters": "",
-    "evidence": "{}",
-}
-BROKEN = RejectedEvent("broken_row", "not 52 columns", b"a|b", 7, source="slurm:hpc1", event_id="1:1", month="2026-11")
-
-
-@dataclass
-class Site:
-    """A home with its lake."""
-
-    home: Home
-    lake: EventLake = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lake = EventLake(self.home.lake)
-
-    def accept(self, *jobs: Mapping[str, object], rejected: tuple[RejectedEvent, ...] = ()) -> None:
-        events = pl.DataFrame([{**JOB, **job} for job in jobs], schema=EVENT_SCHEMA, orient="row")
-        collected = Collected(events, rejected, {})
-        run_write(self.home.engine, lambda session: store.accept(session, collected, "file", "digest", NOW))
-
-    def seal(self) -> Sealed:
-        return seal(self.home.engine, self.lake, NOW)
-
-    def cpu_seconds(self, plan: RollupPlan = SHANGHAI, as_of: int | None = None) -> int:
-        with read_session(self.home.engine) as session:
-            rows = read_rollup(session, self.lake, plan, Window(DAY_22, DAY_22 + ONE_DAY, as_of))
-        return int(rows.filter(pl.col("resource") == "cpu")["quantity"].sum())
-
-    def roll_up(self, plan: RollupPlan = SHANGHAI) -> int:
-        return roll_up_dirty(self.home.engine, self.lake, plan, NOW)
-
-    def quarantined(self) -> list[tuple[str, str]]:
-        with read_session(self.home.engine) as session:
-            return [(entry.code, entry.status) for entry in store.quarantine(session)]
-
-    def account(self) -> sealing.BatchAccount:
-        """Where all rows went; each file must add up by itself."""
-        with read_session(self.home.engine) as session:
-            accounts = usage_accounting(session, self.lake)
-        assert all(account.accounted == account.rows for account in accounts)
-        return total_account(accounts)
+from .lake_stories import BROKEN, DAY_22, MIDNIGHT, NOW, ONE_DAY, SHANGHAI, Site
 
 
 @pytest.fixture
@@ -104,6 +36,26 @@ def test_accepted_events_become_figures(site: Site) -> None:
     assert site.seal() == Sealed(batches=1, events=2)
     assert site.cpu_seconds() == 400
     assert site.seal() == Sealed()
+
+
+def test_the_inbox_lets_go_of_events_once_the_lake_holds_them(site: Site) -> None:
+    site.accept({"id": "1:1"})
+    site.seal()
+    site.accept({"id": "2:1"})
+    with read_session(site.home.engine) as session:
+        assert [bool(batch.payload) for batch in store.inbox_batches(session)] == [False, True]
+        assert [batch.events for batch in store.inbox_batches(session)] == [1, 1]
+
+
+def test_thousands_of_broken_rows_are_resolved_by_one_file(site: Site) -> None:
+    names = [f"{number}:1" for number in range(2000)]
+    site.accept(rejected=tuple(replace(BROKEN, raw=name.encode(), event_id=name) for name in names))
+    site.seal()
+    site.accept(*({"id": name} for name in names[:1500]))
+    assert site.seal().resolved == 1500
+    assert Counter(site.quarantined()) == {("broken_row", "resolved"): 1500, ("broken_row", "open"): 500}
+    with read_session(site.home.engine) as session:
+        assert store.quarantine_entry(session, "Q-1").resolved_by == "event 0:1 of slurm:hpc1, recorded as 1"
 
 
 def test_the_same_file_twice_counts_once_and_is_accounted_for(site: Site) -> None:
@@ -242,7 +194,7 @@ def test_figures_are_the_same_with_and_without_a_kept_rollup(site: Site) -> None
     before = site.cpu_seconds()
     site.roll_up()
     assert site.cpu_seconds() == before == 100
-    for file in site.lake.root.glob("rollup/*/*.parquet"):
+    for file in (site.home.path / "lake").glob("rollup/*/*.parquet"):
         file.unlink()
     assert site.cpu_seconds() == before
 

@@ -285,3 +285,8 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
 
 def test_evidence_says_on_which_node_it_ran() -> None:
     assert said(only(read(pod())))["node"] == "n1"
+
+
+def test_the_deadline_of_a_pod_is_its_time_limit() -> None:
+    assert said(only(read(pod())))["time_limit_seconds"] is None
+    assert said(only(read(pod(spec={"activeDeadlineSeconds": 600}))))["time_limit_seconds"] == 600

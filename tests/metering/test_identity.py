@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.events import USAGE_FACTS
-from metering.identity import key_hash, mark, winners
+from metering.identity import AMENDED, REVERTED, STRUCK, STRUCK_STATE, key_hash, mark, winners
 
 LakeRows = Callable[..., pl.DataFrame]
 START = 1_795_276_800
@@ -131,3 +131,104 @@ def test_a_revision_that_arrives_beside_longer_ids_replaces_the_earlier(lake_row
     later = lake_rows_of({"id": "job-7", "revision": 2}, {"id": "a-much-longer-id-than-eight-bytes"})
     kept = winners(pl.concat([first, later])).filter(pl.col("id") == "job-7")
     assert kept["revision"].to_list() == [2]
+
+
+# The operator's words, and strikes
+
+
+def word(number: int, **facts: object) -> dict[str, object]:
+    return {"revision": AMENDED + number, "revision_derived": False, **facts}
+
+
+def revert(number: int) -> dict[str, object]:
+    return word(number, state=REVERTED, cpus=0, nodes=0)
+
+
+STRIKE: dict[str, object] = {"revision": STRUCK, "state": STRUCK_STATE, "cpus": 0, "nodes": 0}
+LATER = {"revision": 20, "end_second": START + 60}
+
+
+def test_the_highest_word_counts_whatever_the_source_says_later(lake_rows_of: LakeRows) -> None:
+    rows = lake_rows_of({}, word(1, cpus=7), word(2, cpus=8), LATER)
+    assert statuses(rows) == ["superseded", "superseded", "kept", "superseded"]
+
+
+def test_a_revert_takes_all_words_back_so_that_the_source_counts_again_also_later(lake_rows_of: LakeRows) -> None:
+    rows = lake_rows_of({}, word(1, cpus=7), word(2, cpus=8), revert(3))
+    assert statuses(rows) == ["kept", "reverted", "reverted", "reverted"]
+    rows = lake_rows_of({}, word(1, cpus=7), revert(2), LATER)
+    assert statuses(rows) == ["superseded", "reverted", "reverted", "kept"]
+
+
+def test_a_word_after_a_revert_counts(lake_rows_of: LakeRows) -> None:
+    rows = lake_rows_of({}, word(1, cpus=7), revert(2), word(3, cpus=9))
+    assert statuses(rows) == ["superseded", "reverted", "reverted", "kept"]
+
+
+def test_usage_that_only_the_operator_knew_of_is_nothing_once_it_is_reverted(lake_rows_of: LakeRows) -> None:
+    rows = lake_rows_of(word(1, cpus=7), revert(2))
+    assert statuses(rows) == ["reverted", "reverted"]
+    assert winners(rows).is_empty()
+    assert winners(lake_rows_of(revert(2))).is_empty()
+
+
+def test_of_two_words_of_one_number_the_first_recorded_stays(lake_rows_of: LakeRows) -> None:
+    derived = {"revision_derived": True}
+    rows = lake_rows_of({}, word(1, cpus=7), word(1, cpus=9), word(1, cpus=7, end_second=START + 999, **derived))
+    assert statuses(rows) == ["superseded", "kept", "conflict", "conflict"]
+
+
+def test_in_the_partition_of_a_strike_nothing_of_the_event_counts(lake_rows_of: LakeRows) -> None:
+    rows = lake_rows_of({}, word(1), STRIKE, LATER, {"id": "another"})
+    assert statuses(rows) == ["struck", "struck", "struck", "struck", "kept"]
+
+
+def test_a_strike_leaves_the_event_alone_where_it_belongs(lake_rows_of: LakeRows) -> None:
+    day_later = {"start_second": START + 86_400, "end_second": START + 90_000}
+    rows = lake_rows_of({}, day_later, {**STRIKE, **day_later}, LATER)
+    assert statuses(rows) == ["superseded", "struck", "struck", "kept"]
+
+
+WORD_OR_ROW = st.one_of(
+    st.fixed_dictionaries({"revision": st.integers(0, 2), "end_second": st.integers(START, START + 3)}),
+    st.fixed_dictionaries(
+        {"revision": st.integers(AMENDED + 1, AMENDED + 4), "end_second": st.integers(START, START + 3)}
+    ),
+    st.integers(AMENDED + 1, AMENDED + 4).map(lambda revision: {**revert(0), "revision": revision}),
+    st.just(STRIKE),
+)
+
+
+def the_one_that_counts(rows: list[dict[str, object]], derived: bool) -> dict[str, object] | None:
+    """The rule in plain Python, for the rows of one event in order of record."""
+    numbers = [int(str(row["revision"])) for row in rows]
+    if STRUCK in numbers:
+        return None
+    back_to = max((n for n, row in zip(numbers, rows, strict=True) if row.get("state") == REVERTED), default=0)
+    left = [(n, row) for n, row in zip(numbers, rows, strict=True) if n < AMENDED or n > back_to]
+    if not left:
+        return None
+    top = [row for n, row in left if n == max(number for number, _ in left)]
+    by_log = derived and int(str(top[0]["revision"])) < AMENDED
+    return max(top, key=lambda row: int(str(row["end_second"]))) if by_log else top[0]
+
+
+@given(st.lists(WORD_OR_ROW, min_size=1, max_size=9), st.booleans(), st.integers(0, 64))
+@settings(max_examples=100, deadline=None)
+def test_words_and_strikes_in_any_order_follow_the_rule(
+    lake_rows_of: LakeRows, facts: list[dict[str, object]], derived: bool, bits: int
+) -> None:
+    given_rows = [{"cpus": 1, **fact, "revision_derived": derived} for fact in facts]
+    for row in given_rows:
+        row.setdefault("end_second", START)
+    rows = lake_rows_of(*given_rows, {"id": "another"})
+    rows = rows.with_columns(key_hash(rows, bits=bits))
+    marked = mark(rows).sort("recorded_seq")
+    counts = winners(rows).filter(pl.col("id") != "another")
+    expected = the_one_that_counts(given_rows, derived)
+    facts_of = ["revision", "end_second", "cpus"]
+    assert counts.select(facts_of).rows() == ([tuple(expected[name] for name in facts_of)] if expected else [])
+    assert (marked["status"] == "kept").sum() == counts.height + 1
+    assert marked["status"].null_count() == 0
+    struck = marked.filter(pl.col("id") != "another")["status"] == "struck"
+    assert struck.all() if STRUCK in rows["revision"].to_list() else not struck.any()

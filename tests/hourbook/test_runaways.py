@@ -1,0 +1,92 @@
+"""Jobs that nobody ended: counted up to their limit, listed, and decided by a person before they are billed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hourbook.database import read_session
+from hourbook.importing import SlurmLog, import_slurm
+from hourbook.runaways import OpenAttempt, RunawayError, accept_runaways, open_attempts
+from tests.hourbook.month_stories import Operator, Run, codes
+
+NOVEMBER = "2026-11"
+HEADER = (
+    "JobIDRaw|Submit|Start|End|State|ElapsedRaw|Suspended|AllocTRES|Account|User|Partition|QOS|Cluster|TimelimitRaw"
+)
+START = 1_793_491_200  # 2026-11-01T00:00Z
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    operator = Operator(tmp_path)
+    operator.at("2026-12-01T10:00")
+    operator.used(Run("j-0", "llm", "2026-11-03T08:00", core_hours=1))
+    return operator
+
+
+def told(operator: Operator, job: int, elapsed: int, state: str = "RUNNING", limit: int | str = 60) -> None:
+    """Let a row of the log arrive: a job on four cores whose limit is an hour."""
+    end = "Unknown" if state == "RUNNING" else START + elapsed
+    row = f"{job}|{START}|{START}|{end}|{state}|{elapsed}|0|cpu=4,node=1|llm|lin|cpu|normal|hpc1|{limit}"
+    file = operator.folder / f"log-{job}-{elapsed}-{state}.psv"
+    file.write_text(f"{HEADER}\n{row}\n", encoding="utf-8")
+    import_slurm(operator.home, [file], SlurmLog("hpc1"))
+
+
+def listed(operator: Operator) -> list[OpenAttempt]:
+    with read_session(operator.home.engine) as session:
+        return open_attempts(operator.home, session)
+
+
+def test_a_runaway_is_counted_up_to_its_limit_and_blocks_the_close_until_accepted(operator: Operator) -> None:
+    told(operator, 7, 500 * 3600)
+    (one,) = listed(operator)
+    assert (one.kind, one.id, int(one.counted_until.timestamp()) - START) == ("runaway", f"7:{START}", 2 * 3600)
+    assert int(one.stated_until.timestamp()) - START == 500 * 3600
+    assert operator.balance("c-line").credit_used_minor == 10 + 2 * 4 * 10
+    assert codes(operator.blocked(NOVEMBER)) == ["runaway"]
+    accept_runaways(operator.home, (one.source, one.id), reason="looked at the node", by="lin")
+    assert listed(operator)[0].waived == "lin: looked at the node"
+    assert operator.blocked(NOVEMBER) == []
+
+
+def test_a_runaway_that_ends_after_all_counts_as_it_ended(operator: Operator) -> None:
+    told(operator, 7, 500 * 3600)
+    told(operator, 7, 600 * 3600)
+    told(operator, 7, 1800, "COMPLETED")
+    assert listed(operator) == []
+    assert operator.balance("c-line").credit_used_minor == 10 + 20
+    assert operator.blocked(NOVEMBER) == []
+
+
+def test_a_growing_runaway_counts_no_more_than_before(operator: Operator) -> None:
+    told(operator, 7, 500 * 3600)
+    before = operator.balance("c-line").credit_used_minor
+    told(operator, 7, 600 * 3600)
+    assert operator.balance("c-line").credit_used_minor == before
+
+
+def test_all_of_a_cluster_are_accepted_at_once_and_only_what_there_is(operator: Operator) -> None:
+    told(operator, 7, 500 * 3600)
+    told(operator, 8, 500 * 3600)
+    assert len(accept_runaways(operator.home, None, cluster="hpc1", reason="node lost", by="lin")) == 2
+    with pytest.raises(RunawayError):
+        accept_runaways(operator.home, None, cluster="hpc1", reason="node lost", by="lin")
+    with pytest.raises(RunawayError):
+        accept_runaways(operator.home, ("slurm:hpc1", "9:9"), reason="node lost", by="lin")
+
+
+def test_a_running_job_of_which_nothing_was_heard_for_a_day_is_listed_and_blocks_nothing(operator: Operator) -> None:
+    told(operator, 7, 3600, limit="UNLIMITED")
+    assert listed(operator) == []
+    operator.at("2026-12-02T11:00")
+    assert [(one.kind, one.id) for one in listed(operator)] == [("stale", f"7:{START}")]
+    assert operator.blocked(NOVEMBER) == []
+
+
+def test_the_grace_is_a_setting_of_the_cluster(operator: Operator) -> None:
+    operator.apply('[[clusters]]\nname = "hpc1"\npartitions = ["cpu"]\nrunaway_grace_seconds = 0\n')
+    told(operator, 7, 500 * 3600)
+    assert int(listed(operator)[0].counted_until.timestamp()) - START == 3600
