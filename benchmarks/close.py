@@ -88,7 +88,8 @@ def step(name: str, folder: Path, events: int) -> dict[str, Any]:
     if name == "fill":
         ours.fill(folder, events)
     else:
-        with ours.opened(folder) as home:
+        with ours.opened(folder, afresh=name == "ours") as home:
+            begin = time.perf_counter()
             ours.roll_up(home)
             rolled_up = time.perf_counter()
             charged = ours.charges(home)

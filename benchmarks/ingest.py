@@ -88,7 +88,8 @@ def event(number: int) -> dict[str, Any]:
             "start": f"2026-11-{1 + number % 20:02}T04:{minute:02}:{second:02}+08:00",
             "end": f"2026-11-{1 + number % 20:02}T07:{minute:02}:{second:02}+08:00",
             "revision": 1,
-            "resources": {"cpus": 4 * (number % 16 + 1), "nodes": 1} | ({"cards": {"a100": 1}} if number % 5 == 0 else {}),
+            "resources": {"cpus": 4 * (number % 16 + 1), "nodes": 1}
+            | ({"cards": {"a100": 1}} if number % 5 == 0 else {}),
         },
     }
 
@@ -275,7 +276,9 @@ def main() -> None:
             path = Path(folder) / f"home{turn}"
             key = make_home(path)
             for name, load in loads.items():
-                kinds: tuple[Kind, ...] = ("floor", "hourbook", "with_jobs") if name == "batches" else ("floor", "hourbook")
+                kinds: tuple[Kind, ...] = (
+                    ("floor", "hourbook", "with_jobs") if name == "batches" else ("floor", "hourbook")
+                )
                 for kind in kinds:
                     measured = measure(path, kind, key, load)
                     found.setdefault((name, kind), []).append(measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,8 +26,8 @@ CHARGES = {"customer": pl.String, "sku": pl.String, "quantity": pl.Int64, "amoun
 
 
 def fill(folder: Path, events: int) -> None:
-    """Write so many events into the lake of a new home, a batch after the other."""
-    create_home(folder, settings=Settings(database_url="")).close()
+    """Write so many events into a new lake, a batch after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
     lake = EventLake(folder / "lake")
     first_seq = 1
     for batch_seq, batch in enumerate(batches(events), start=1):
@@ -35,9 +36,15 @@ def fill(folder: Path, events: int) -> None:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Home]:
-    """Open the home of the made-up month."""
-    home = open_home(folder, settings=Settings(database_url=""))
+def opened(folder: Path, *, afresh: bool = False) -> Iterator[Home]:
+    """Open the home of the made-up month, beside its lake; afresh: one in which nothing is rolled up."""
+    path = folder / "home"
+    settings = Settings(database_url="", lake=str(folder / "lake"))
+    if afresh:
+        for old in (path, folder / "lake" / "rollup"):
+            shutil.rmtree(old, ignore_errors=True)
+        create_home(path, settings=settings).close()
+    home = open_home(path, settings=settings)
     try:
         yield home
     finally:
@@ -85,4 +92,3 @@ def usage(home: Home) -> pl.DataFrame:
 def _month() -> Window:
     period = month_period(MONTH, catalog().zone())
     return Window(period.start, period.end)
-

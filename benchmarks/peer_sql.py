@@ -49,7 +49,8 @@ def best(events: str, date: str) -> list[str]:
         "create or replace temp table twice as select key_hash from n group by key_hash having count(*) > 1",
         f"""create or replace temp table lost as select * from n where recorded_seq in (
             select recorded_seq from (
-                select recorded_seq, row_number() over (partition by source, id order by revision desc, recorded_seq) as r
+                select recorded_seq,
+                    row_number() over (partition by source, id order by revision desc, recorded_seq) as r
                 from {files} where key_hash in (select key_hash from twice)) where r > 1)""",
         f"""insert into rollup select '{date}', d, w, c, sum(cpu), sum(node), sum(wall), sum(jobs) from (
             {sums} ({_pieces("w, c", "n", "recorded_seq")}) group by all
@@ -69,10 +70,12 @@ def plain(events: str) -> str:
 
 def floor(events: str, by: str) -> str:
     """Return the query that only scans the columns and sums them by the same groups."""
-    return f"""create or replace temp table floor as select {by}, first as d, sum(cpus * (e - s - p)) as cpu,
-        sum(nodes * (e - s)) as node, sum(e - s) as wall, count(*) as jobs
+    return f"""create or replace temp table floor as
+        select {by}, first as d, sum(cpus * (e - s - p)) as cpu, sum(nodes * (e - s)) as node,
+            sum(e - s) as wall, count(*) as jobs
         from (select {by}, {_COLUMNS}, (start_second + {OFFSET}) // {DAY} as first
-            from read_parquet('{events}/*/*.parquet', hive_partitioning=true, hive_types_autocast=false)) group by all"""
+            from read_parquet('{events}/*/*.parquet', hive_partitioning=true, hive_types_autocast=false))
+        group by all"""
 
 
 CREATE_ROLLUP = """create table rollup (start_date varchar, d bigint, w bigint, c bigint,
@@ -100,7 +103,8 @@ def charges(tables: str) -> str:
     """Return each customer's quantity and amount by SKU, rounded once, half away from zero."""
     return f"""create table charges as select customer, sku, cast(quantity as bigint) as quantity,
         cast((2 * cast(quantity as {{wide}}) * cents + 3600000) // 7200000 as bigint) as amount_minor from (
-            select customer, sku, cents, sum(case when "partition" like 'gpu%' then card else cpu * 1000 end) as quantity
+            select customer, sku, cents,
+                sum(case when "partition" like 'gpu%' then card else cpu * 1000 end) as quantity
             from usage join read_parquet('{tables}/owners.parquet') using (account)
             join read_parquet('{tables}/prices.parquet') using (cluster, "partition")
             group by customer, sku, cents) where quantity > 0"""

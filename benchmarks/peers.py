@@ -35,7 +35,7 @@ def chdb_runner() -> Run:
     from chdb.session import Session
 
     session = Session()
-    session.query(f"set max_threads = {THREADS}")
+    session.query(f"set max_threads = {THREADS}, prefer_column_name_to_alias = 1, joined_subquery_requires_alias = 0")
     return lambda sql: [session.query(part) for part in _for_chdb(sql)]
 
 
@@ -44,9 +44,9 @@ def _for_chdb(sql: str) -> list[str]:
     sql = re.sub(r"copy (\w+) to '([^']*)'.*", r"insert into function file('\2', 'Parquet') select * from \1", sql)
     sql = sql.replace("unnest(range(", "arrayJoin(range(").replace("{wide}", "Int128").replace("::int", "::Int64")
     sql = re.sub(r"split_part\(cards, ':', 2\)", "splitByChar(':', cards)[2]", sql)
-    sql = sql.replace("case when cards = '' then 0 else cast(", "case when cards = '' then 0 else toInt64OrZero(").replace(
-        "[2] as bigint)", "[2])"
-    )
+    sql = sql.replace(
+        "case when cards = '' then 0 else cast(", "case when cards = '' then 0 else toInt64OrZero("
+    ).replace("[2] as bigint)", "[2])")
     sql = re.sub(r"(\([^()]*(?:\([^()]*\)[^()]*)*\)|\b\w+\b) // (\([^()]*\)|\w+)", r"intDiv(\1, \2)", sql)
     made = re.match(r"create (or replace temp )?table (\w+) as", sql)
     if made:

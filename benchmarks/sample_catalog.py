@@ -44,7 +44,8 @@ def catalog() -> Catalog:
     facts: dict[str, list[dict[str, Any]]] = {
         "operator": [{"id": "op", "name": "Operator", "billing_timezone": ZONE}],
         "cluster": [
-            {"name": f"c{c:02}", "partitions": partitions_of(c), "cpus_per_core": [{"cpus": 1}]} for c in range(CLUSTERS)
+            {"name": f"c{c:02}", "partitions": partitions_of(c), "cpus_per_core": [{"cpus": 1}]}
+            for c in range(CLUSTERS)
         ],
         "customer": list(customers.values()),
         "contract": [_contract(number) for number in range(CUSTOMERS)],

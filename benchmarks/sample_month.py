@@ -88,7 +88,9 @@ def _what(number: pl.Series, seed: int, day: date) -> pl.DataFrame:
     start = midnight + _draw(number, 6, _DAY, seed).cast(pl.Int64)
     # Lengths double evenly from seconds to days: most jobs are short, the long ones make the hours.
     octave = _draw(number, 7, 100, seed).cast(pl.Int64)
-    lengths = pl.Series([4] * 8 + [16] * 15 + [64] * 20 + [256] * 25 + [1024] * 16 + [4096] * 10 + [16384] * 5 + [131072])
+    lengths = pl.Series(
+        [4] * 8 + [16] * 15 + [64] * 20 + [256] * 25 + [1024] * 16 + [4096] * 10 + [16384] * 5 + [131072]
+    )
     base = lengths.gather(octave)
     length = base + _draw(number, 8, 10**6, seed).cast(pl.Int64) * base * 3 // 10**6
     size = pl.Series([1] * 45 + [4] * 20 + [16] * 14 + [64] * 14 + [128] * 4 + [512] * 2 + [4096])
@@ -109,29 +111,33 @@ def _told(facts: pl.DataFrame, seed: int) -> pl.DataFrame:
     filler = text.gather(some).str.head(10 + some % 110)
     gpu = pl.col("partition").str.starts_with("gpu")
     model = pl.Series([*CARD_MODELS]).gather(facts["cluster"].str.slice(1).cast(pl.Int64) % len(CARD_MODELS))
-    return facts.with_columns(filler=filler, model=model).select(
-        source="slurm:" + pl.col("cluster"),
-        id=pl.format("{}:{}", pl.col("number") + 10**9 * (1 + seed), "start"),
-        revision=length + pl.when("earlier").then(0).otherwise(ENDED),
-        revision_derived=pl.lit(value=True),
-        cluster="cluster",
-        partition="partition",
-        qos="qos",
-        account="account",
-        user="user",
-        job=pl.col("filler").str.slice(0, 8),
-        state=pl.when("earlier").then(pl.lit("RUNNING")).otherwise("state"),
-        start_second="start",
-        end_second=pl.col("start") + length,
-        ended=~pl.col("earlier"),
-        suspended_seconds=pl.when("earlier").then(0).otherwise("idle"),
-        cpus="cpus",
-        nodes=(pl.col("cpus") + 63) // 64,
-        memory_bytes=pl.col("cpus") * 2**31,
-        cards=pl.when(gpu).then(pl.format("{}:{}", "model", "thousandths")).otherwise(pl.lit("")),
-        counters=pl.lit(""),
-        evidence='{"text":"' + pl.col("filler") + '"}',
-    ).select(list(EVENT_SCHEMA))
+    return (
+        facts.with_columns(filler=filler, model=model)
+        .select(
+            source="slurm:" + pl.col("cluster"),
+            id=pl.format("{}:{}", pl.col("number") + 10**9 * (1 + seed), "start"),
+            revision=length + pl.when("earlier").then(0).otherwise(ENDED),
+            revision_derived=pl.lit(value=True),
+            cluster="cluster",
+            partition="partition",
+            qos="qos",
+            account="account",
+            user="user",
+            job=pl.col("filler").str.slice(0, 8),
+            state=pl.when("earlier").then(pl.lit("RUNNING")).otherwise("state"),
+            start_second="start",
+            end_second=pl.col("start") + length,
+            ended=~pl.col("earlier"),
+            suspended_seconds=pl.when("earlier").then(0).otherwise("idle"),
+            cpus="cpus",
+            nodes=(pl.col("cpus") + 63) // 64,
+            memory_bytes=pl.col("cpus") * 2**31,
+            cards=pl.when(gpu).then(pl.format("{}:{}", "model", "thousandths")).otherwise(pl.lit("")),
+            counters=pl.lit(""),
+            evidence='{"text":"' + pl.col("filler") + '"}',
+        )
+        .select(list(EVENT_SCHEMA))
+    )
 
 
 def _named(column: str, prefix: str, count: int, digits: int) -> pl.Expr:

@@ -86,6 +86,8 @@ def poll_log(home: Home, followed: FollowedLog) -> Polled:
             for receipt in file.poll(known):
                 polled.receipts.append(receipt)
         except PASSING as error:
+            if not path.exists():
+                continue  # it was moved in this moment, and is found under its new name the next time
             problem = str(error) if str(path) in str(error) else f"{path}: {error}"
             polled.problems.append(problem)
             with suppress(SQLAlchemyError):  # where the database itself is the problem

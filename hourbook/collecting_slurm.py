@@ -20,7 +20,7 @@ from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from hourbook.importing import accept_in
 from hourbook.settings import Home
-from hourbook.slurm_logs import SlurmText, described_cluster, read_slurm_text
+from hourbook.slurm_logs import SlurmText, UnknownClusterError, described_cluster, read_slurm_text
 from hourbook.slurm_node.asking import CollectError, Slurm, Window, header, longest_limit, rows_of, stamp
 from hourbook.slurm_node.hours import statements
 from hourbook.slurm_node.spool import PART_BYTES, new_delimiter
@@ -28,7 +28,9 @@ from hourbook.slurm_node.windows import SETTLING, Rhythm, due_windows, lookback_
 from hourbook.slurm_rest import ask_slurmrestd
 from metering import store as metering
 from metering.clusters import Cluster
+from metering.collectors.common import LogFileError
 from metering.collectors.slurm_json import read_sacct_json
+from metering.collectors.slurm_layout import SacctFileError
 from metering.completeness import Statement
 from metering.events import USAGE_FACTS, Collected
 from metering.slurm_source import SlurmAccess
@@ -65,11 +67,15 @@ def _recorded_of(home: Path, source: str) -> Recorded:  # noqa: ARG001 - one for
 
 def poll_slurm(home: Home, name: str, access: SlurmAccess) -> Polled:
     """Ask for what is due of a cluster and record it; what is in the way is told, and asked for again the next time."""
-    poll = _Poll(home, described_cluster(home, name), access)
     polled = Polled(files=1)
     try:
+        poll = _Poll(home, described_cluster(home, name), access)
+    except UnknownClusterError as error:
+        polled.problems.append(str(error))
+        return polled
+    try:
         polled.receipts.extend(poll.turn(int(home.now().timestamp())))
-    except CollectError as error:
+    except (CollectError, SacctFileError, LogFileError, OSError) as error:
         polled.problems.append(str(error))
         poll.save(problem=str(error))
     return polled

@@ -107,7 +107,7 @@ class _Step:
         """Compare the event's usage up to these months with what closes before charged."""
         usage = self._assignment.usage.filter(pl.col("day").dt.strftime("%Y-%m") <= self._months[-1])
         columns = ("customer", "contract", "sku", "project", "user", "day", "cluster", "quantity")
-        now: dict[Place, int] = {tuple(row[:-1]): row[-1] for row in usage.select(columns).iter_rows()}  # type: ignore[misc]
+        now: dict[Place, int] = {tuple(row[:-1]): row[-1] for row in usage.select(columns).iter_rows()}
         moved = {key: now.get(key, 0) - before.get(key, 0) for key in sorted({*now, *before})}
         return _Changes(
             {**dict.fromkeys(before, 0), **now}, {key: quantity for key, quantity in moved.items() if quantity}

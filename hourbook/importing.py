@@ -29,7 +29,7 @@ from metering.cloud_events import read_events
 from metering.clusters import Cluster
 from metering.collectors.common import LogFileError
 from metering.collectors.registry import Collector
-from metering.collectors.slurm import read_sacct
+from metering.collectors.slurm_json import read_slurm_file
 from metering.collectors.slurm_layout import SacctFileError
 from metering.events import Collected
 from metering.identity import mark
@@ -78,7 +78,7 @@ def import_slurm(
     once: bool = False,
     progress: Progress = lambda _step, _done, _all: None,
 ) -> Imported:
-    """Import `sacct -P` output, file by file in the order given.
+    """Import what `sacct -P` or `sacct --json` writes, file by file in the order given.
 
     A file that is imported again does no harm: all its rows are duplicates. `once` passes it over altogether.
     """
@@ -86,7 +86,7 @@ def import_slurm(
     cluster = known or Cluster(name=log.cluster)
 
     def read(payload: bytes) -> Collected:
-        return read_sacct(payload, cluster=cluster, timezone=log.zone, columns=log.columns)
+        return read_slurm_file(payload, cluster=cluster, timezone=log.zone, columns=log.columns)
 
     seen = _digests(home) if once else frozenset()
     collected = list(_read_all(files, read, progress, step=f"read {log.cluster}", seen=seen))
@@ -216,9 +216,7 @@ def accept_payload(home: Home, payload: bytes, collected: Collected, *, kind: st
     return receipt
 
 
-def accept_batches(
-    home: Home, batches: Sequence[IncomingBatch], *, most_unsealed: int
-) -> list[BatchReceipt]:
+def accept_batches(home: Home, batches: Sequence[IncomingBatch], *, most_unsealed: int) -> list[BatchReceipt]:
     """Record batches in one commit; they are on disk when this returns. Refused while too much waits for the sealer."""
 
     def work(session: Session) -> list[BatchReceipt]:

@@ -58,7 +58,7 @@ class Intake:
         self.home = home
         self.room = Room(settings.ingest_waiting_mib * MIB)
         self._most_unsealed = settings.ingest_unsealed_events
-        # One commit at a time: waiting here costs nothing, waiting for the database's lock means to ask again and again.
+        # One commit at a time: waiting here costs nothing, waiting for the database's lock is asking again and again.
         self._writing = Lock()
         self._gathering: Gathering[Submission, Outcome] = Gathering(
             self._take_in, workers=WORKERS, most=settings.ingest_waiting_requests, group=GROUP_BYTES
@@ -77,7 +77,8 @@ class Intake:
         read = read_bodies([body for body in bodies if isinstance(body, Parsed)], self.home.now())
         receipts = self._record(read, [submissions[at] for at in good])
         outcomes = iter(
-            Outcome(receipt.batch_seq, read.rows(number), read.refused[number]) for number, receipt in enumerate(receipts)
+            Outcome(receipt.batch_seq, read.rows(number), read.refused[number])
+            for number, receipt in enumerate(receipts)
         )
         return [body if isinstance(body, Exception) else next(outcomes) for body in bodies]
 
@@ -116,15 +117,13 @@ def _read(submission: Submission) -> Parsed | Exception:
         payload = _unpack(submission) if submission.gzipped else submission.payload
         _check_opening(payload, submission.opening)
         parsed = parse(payload, submission.format, MAX_EVENTS)
-        if isinstance(parsed, RejectedEvent):
-            raise MalformedError(parsed.message)
-        if not parsed.rows:
-            raise InvalidRequestError("there is no event in the body")
     except TooManyEventsError as error:
         return TooLargeError(str(error))
     except (MalformedError, InvalidRequestError, TooLargeError) as error:
         return error
-    return parsed
+    if isinstance(parsed, RejectedEvent):
+        return MalformedError(parsed.message)
+    return parsed if parsed.rows else InvalidRequestError("there is no event in the body")
 
 
 def _check_opening(payload: bytes, opening: bytes) -> None:

@@ -36,6 +36,7 @@ from invoices import store as invoices
 from invoices.document import DocumentContent
 from ledger.store.tables import TRANSACTION
 from metering import store as metering
+from metering.lake import EventLake
 from pricing.catalog import Catalog
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ SEAL_EVERY_SECONDS = 1  # what was acknowledged is in every report within 5 seco
 CHECK_STARTS_EVERY_SECONDS = 600  # it reads the hashes of all that was ever recorded
 DRAFT_EVERY_SECONDS = 60
 PAYMENTS_EVERY_SECONDS = 60
+COMPACT_EVERY_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,15 @@ def _save(home: Home, month: str, contents: tuple[DocumentContent, ...], session
     return True
 
 
+def compact_lake(home: Home) -> list[str]:
+    """Put the many small files of a date together, and delete what lay unused for a week; return the dates."""
+    lake = EventLake(home.lake)
+    dates = lake.compact_if_needed()
+    if dates:
+        lake.vacuum()
+    return dates
+
+
 @contextmanager
 def scheduled_jobs(home: Home, settings: Settings) -> Iterator[BackgroundScheduler]:
     """Run the schedule beside whatever is done inside; at the end, work under way is finished first."""
@@ -158,6 +169,7 @@ def make_scheduler(home: Home, settings: Settings) -> BackgroundScheduler:
     _every(scheduler, DRAFT, partial(draft_finished_months, home), DRAFT_EVERY_SECONDS)
     _every(scheduler, "starts", partial(check_starts, home), CHECK_STARTS_EVERY_SECONDS)
     _every(scheduler, "collect", ScheduledCollection(home), COLLECT_EVERY_SECONDS)
+    _every(scheduler, "compact", partial(compact_lake, home), COMPACT_EVERY_SECONDS)
     gateway = gateway_of(settings)
     if gateway is not None:
         _every(scheduler, "payments", partial(catch_up, home, gateway), PAYMENTS_EVERY_SECONDS)

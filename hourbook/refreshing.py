@@ -16,7 +16,7 @@ from hourbook import facts
 from hourbook.database import read_session
 from hourbook.lake_check import refuse_other_lake
 from hourbook.reading import Pins, purchase_days
-from hourbook.rollups import roll_up_dirty
+from hourbook.rollups import CountDates, count_here, roll_up_dirty
 from hourbook.sealing import Sealed, seal
 from hourbook.settings import Home
 from ledger import store as ledger
@@ -37,7 +37,9 @@ class Refreshed:
     dates: int
 
 
-def refresh(home: Home, progress: Progress = lambda _step, _done, _all: None) -> Refreshed:
+def refresh(
+    home: Home, progress: Progress = lambda _step, _done, _all: None, *, count: CountDates = count_here
+) -> Refreshed:
     """Seal what waits in the inbox, then roll up the dates that it touched."""
     lake = EventLake(home.lake)
     progress("seal", 0, 1)
@@ -45,7 +47,9 @@ def refresh(home: Home, progress: Progress = lambda _step, _done, _all: None) ->
     progress("seal", 1, 1)
     with read_session(home.engine) as session:
         plan = plan_now(session)
-    dates = roll_up_dirty(home.engine, lake, plan, home.now(), lambda done, every: progress("roll up", done, every))
+    dates = roll_up_dirty(
+        home.engine, lake, plan, home.now(), lambda done, every: progress("roll up", done, every), count
+    )
     return Refreshed(sealed, dates)
 
 

@@ -111,8 +111,8 @@ def _read_again(home: Home, batch: _Batch, clusters: Mapping[str, Cluster]) -> C
     rows = [entry.raw for entry in batch.entries]
     if batch.kind == "cloud_events":
         # An event of an array may have been laid out over several lines; no text in JSON holds a line break.
-        lines = b"\n".join(row.replace(b"\n", b" ") for row in rows)
-        return read_events(lines, format="jsonl", now=home.now())
+        joined = b"\n".join(row.replace(b"\n", b" ") for row in rows)
+        return read_events(joined, format="jsonl", now=home.now())
     if "columns" not in batch.reading:
         return read_rows_again(batch.reading, batch.entries, clusters)
     name, zone = batch.reading["cluster"], batch.reading["timezone"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,21 +60,36 @@ class Counted:
     is_change: bool = False
 
 
+def count_here(lake: EventLake, plan: RollupPlan, dirty: Sequence[DirtyDate]) -> Iterator[tuple[DirtyDate, Counted]]:
+    """Count dates on this machine, some at once."""
+    with ThreadPoolExecutor(DATES_AT_ONCE) as pool:
+        counts = [pool.submit(count_dirty, lake, plan, date) for date in dirty]
+        for date, counted in zip(dirty, counts, strict=True):
+            yield date, counted.result()
+
+
+CountDates = Callable[[EventLake, RollupPlan, Sequence[DirtyDate]], Iterator[tuple[DirtyDate, Counted]]]
+
+
 def roll_up_dirty(
-    engine: Engine, lake: EventLake, plan: RollupPlan, now: datetime, progress: Progress = lambda _done, _all: None
+    engine: Engine,
+    lake: EventLake,
+    plan: RollupPlan,
+    now: datetime,
+    progress: Progress = lambda _done, _all: None,
+    count: CountDates = count_here,
 ) -> int:
     """Roll up the dates that received events since they were last rolled up under this plan; return how many.
 
-    What is counted depends only on where a plan cuts: a plan with other measures finds all dates counted.
+    What is counted depends only on where a plan cuts: a plan with other measures finds all dates counted. Each date is
+    kept as soon as it is counted, by whomever, so what is interrupted goes on from there.
     """
     number = _number(engine, plan, now)
     dirty = dirty_dates(engine, lake, number)
     progress(0, len(dirty))
-    with ThreadPoolExecutor(DATES_AT_ONCE) as pool:
-        counts = [pool.submit(count_dirty, lake, plan, date) for date in dirty]
-        for done, (date, counted) in enumerate(zip(dirty, counts, strict=True), start=1):
-            keep(engine, lake, number, date, counted.result())
-            progress(done, len(dirty))
+    for done, (date, counted) in enumerate(count(lake, plan, dirty) if dirty else (), start=1):
+        keep(engine, lake, number, date, counted)
+        progress(done, len(dirty))
     return len(dirty)
 
 
@@ -94,7 +109,11 @@ def count_dirty(lake: EventLake, plan: RollupPlan, dirty: DirtyDate) -> Counted:
     if dirty.kept is not None:
         part = lake.part(dirty.date, dirty.recorded_seq)
         _, new = part.split(dirty.kept.recorded_seq)
-        if part.rows >= SMALL_DATE and new.rows <= part.rows // LARGE_CHANGE and read_counted(lake, dirty.kept) is not None:
+        if (
+            part.rows >= SMALL_DATE
+            and new.rows <= part.rows // LARGE_CHANGE
+            and read_counted(lake, dirty.kept) is not None
+        ):
             change = count_change(lake, dirty.date, plan, dirty.kept.recorded_seq, dirty.recorded_seq)
             return Counted(change, is_change=True)
     return Counted(count_date(lake, dirty.date, plan, dirty.recorded_seq))
@@ -155,9 +174,7 @@ def read_rollup_without(
     return as_rollup("", pl.concat([counted for counted, _ in fewer]), fewer[0][1], plan)
 
 
-def read_counts(
-    session: Session, lake: EventLake, plan: RollupPlan, window: Window
-) -> list[tuple[str, pl.DataFrame]]:
+def read_counts(session: Session, lake: EventLake, plan: RollupPlan, window: Window) -> list[tuple[str, pl.DataFrame]]:
     """Return what was counted of each date, of the spans in a window, in numbers of the lake's dictionaries."""
     latest_date = window.end.astimezone(UTC).date().isoformat()
     # An attempt that ends exactly where the window begins is one of the window's jobs.
@@ -194,5 +211,3 @@ def _within(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
             f"the rollup plan does not cut at {window.first} and {window.end}; name a plan with the zone of these days"
         )
     return inside
-
-

@@ -16,7 +16,7 @@ from hourbook.database import read_session, run_write
 from hourbook.settings import Home
 from metering import store as metering
 from metering.clusters import Cluster
-from metering.identity import winners
+from metering.identity import AMENDED, winners
 from metering.lake import EventLake
 from metering.runaways import RUNAWAY, cap, is_runaway, may_be_runaway
 
@@ -87,20 +87,29 @@ def open_attempts(home: Home, session: Session, *, before: datetime | None = Non
 
 def _running(lake: EventLake, before: datetime | None) -> pl.DataFrame:
     """Return the row that counts of every attempt that has not ended."""
-    begun = None if before is None else int(before.timestamp())
     partitions = lake.partitions()
-    if begun is not None:
-        partitions = partitions.filter(pl.col("start_date") <= _instant(begun).date().isoformat())
+    if before is not None:
+        partitions = partitions.filter(pl.col("start_date") <= before.astimezone(UTC).date().isoformat())
     dates = partitions["start_date"].to_list()
-    if not dates:
-        return lake.scan([]).collect()
-    keys = lake.scan(dates).filter(~pl.col("ended")).select("start_date", "key_hash").unique().collect()
     found = [lake.scan([]).collect()]
-    for (date,), hashes in keys.partition_by("start_date", as_dict=True).items():
+    for (date,), hashes in _perhaps_running(lake.scan(dates)).partition_by("start_date", as_dict=True).items():
         rows = lake.scan([str(date)]).filter(pl.col("key_hash").is_in(hashes["key_hash"].implode())).collect()
         found.append(winners(rows).filter(~pl.col("ended")))
     rows = pl.concat(found)
-    return rows if begun is None else rows.filter(pl.col("start_second") < begun)
+    return rows if before is None else rows.filter(pl.col("start_second") < int(before.timestamp()))
+
+
+def _perhaps_running(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return date and hash of the keys whose source has said nothing later than that they run."""
+    key = ["start_date", "key_hash", "source", "id"]
+    own = rows.filter(pl.col("revision") < AMENDED)
+    running = own.filter(~pl.col("ended")).group_by(key).agg(pl.col("revision").max()).collect()
+    hashes = running["key_hash"].unique().implode()
+    ended = own.filter(pl.col("ended") & pl.col("key_hash").is_in(hashes))
+    latest = ended.group_by(key).agg(end_revision=pl.col("revision").max()).collect()
+    both = running.join(latest, on=key, how="left")
+    unended = both.filter(pl.col("end_revision").is_null() | (pl.col("end_revision") < pl.col("revision")))
+    return unended.select("start_date", "key_hash").unique(maintain_order=True)
 
 
 def _received(session: Session, numbers: Sequence[int]) -> dict[int, datetime]:

@@ -11,6 +11,7 @@ from metering.slurm_source import SlurmAccess
 
 MAX_BYTES = 512 * 2**20
 ANSWERED = 200
+DUPLICATES_ON_REQUEST = (0, 0, 40)
 
 
 class SlurmRestError(OSError):
@@ -34,8 +35,9 @@ class _LocalConnection(http.client.HTTPConnection):
 def ask_slurmrestd(access: SlurmAccess, cluster: str, begin: int, end: int) -> bytes:
     """Return the JSON of every attempt that was there between two seconds, earlier attempts of requeued jobs too."""
     window = {"start_time": f"uts{begin}", "end_time": f"uts{end}", "cluster": cluster}
-    # Without these, attempts before a requeue are left out, and steps make the answer long.
-    asked = urlencode({**window, "show_duplicates": "true", "skip_steps": "true"})
+    # Steps would make the answer long; later versions leave out attempts before a requeue unless they are asked for.
+    more = {"show_duplicates": "true"} if _number_of(access.api) >= DUPLICATES_ON_REQUEST else {}
+    asked = urlencode({**window, "skip_steps": "true", **more})
     connection, prefix = _connection(access)
     try:
         connection.request("GET", f"{prefix}/slurmdb/{access.api}/jobs?{asked}", headers=_headers(access))
@@ -51,6 +53,10 @@ def ask_slurmrestd(access: SlurmAccess, cluster: str, begin: int, end: int) -> b
     if len(body) > MAX_BYTES:
         raise SlurmRestError(f"slurmrestd's answer is longer than {MAX_BYTES:,} bytes; collect with sacct instead")
     return body
+
+
+def _number_of(api: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in api.removeprefix("v").split("."))
 
 
 def _connection(access: SlurmAccess) -> tuple[http.client.HTTPConnection, str]:

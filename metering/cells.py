@@ -7,7 +7,8 @@ difference of two small sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -148,7 +149,8 @@ class Cells:
         filled = self.sums.filter(pl.any_horizontal(pl.col(QUANTITIES) != 0))
         totals = self.counters.filter(pl.col("total") != 0)
         nothing = dict.fromkeys(QUANTITIES, pl.lit(0))
-        rows = pl.concat([filled.with_columns(counter=pl.lit(""), total=pl.lit(0)), totals.with_columns(**nothing)],
+        rows = pl.concat(
+            [filled.with_columns(counter=pl.lit(""), total=pl.lit(0)), totals.with_columns(**nothing)],
             how="diagonal_relaxed",
         )
         _refuse_huge(rows, self.cube.date)
@@ -168,12 +170,28 @@ def together(cells: Sequence[Cells]) -> Cells:
     return Cells(cells[0].cube, _summed([part.sums for part in cells]), counters)
 
 
+@contextmanager
+def naming_largest(rows: pl.LazyFrame) -> Iterator[None]:
+    """Let a sum that is beyond what is counted name the event that is most likely wrong."""
+    try:
+        yield
+    except OverflowError as error:
+        held = pl.max_horizontal("cpus", "nodes").cast(pl.Float64) * (pl.col("end_second") - pl.col("start_second"))
+        largest = rows.select("source", "id", "cpus", "nodes", "start_second", "end_second", held=held)
+        row = largest.top_k(1, by="held").collect().row(0, named=True)
+        raise OverflowError(
+            f"{error}; event {row['id']!r} of {row['source']!r} is the largest: {row['cpus']} CPUs on {row['nodes']} "
+            f"nodes for {row['end_second'] - row['start_second']} s; amend or retract it if that is wrong"
+        ) from error
+
+
 def _refuse_huge(rows: pl.DataFrame, date: str) -> None:
     """Refuse what later sums could not hold."""
     for column in (*QUANTITIES, "total"):
-        low, high = rows[column].min(), rows[column].max()
-        if max(abs(low or 0), abs(high or 0)) >= OVERFLOW_GUARD:  # type: ignore[arg-type]
-            raise OverflowError(f"{date}: {column} adds up to {low} to {high}, beyond what is counted")
+        low, high = rows.select(low=pl.col(column).min(), high=pl.col(column).max()).row(0)
+        most = max(abs(low or 0), abs(high or 0))
+        if most >= OVERFLOW_GUARD:
+            raise OverflowError(f"{date}: {column} adds up to {most}, beyond what is counted")
 
 
 def named(frame: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -190,7 +208,7 @@ def _longest(rows: pl.DataFrame, date: str) -> int:
     shortest, longest = rows.select(low=seconds.min(), high=seconds.max()).row(0)
     if (shortest or 0) < 0:
         start, end = rows.filter(seconds < 0).select("start_second", "end_second").row(0)
-        raise ValueError(f"an event of {date} starts at second {start} and ends before it, at {end}; it was not checked")
+        raise ValueError(f"an event of {date} starts at second {start} and ends at {end}; it was not checked")
     return longest or 0
 
 

@@ -51,7 +51,7 @@ def _type_of(field: Field) -> Any:  # noqa: ANN401 - a type
 
 
 def _struct(name: str, part: Sequence[Field], **more: Any) -> type[Any]:  # noqa: ANN401
-    required = [(field.name, _type_of(field)) for field in part if field.required]
+    required: list[Any] = [(field.name, _type_of(field)) for field in part if field.required]
     optional = [(field.name, _type_of(field) | UnsetType, UNSET) for field in part if not field.required]
     fields = [*required, *more.items(), *optional]
     # Nothing in an event refers back to it, so the garbage collector need not count them all.

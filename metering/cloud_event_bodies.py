@@ -61,7 +61,7 @@ class Parsed:
 
 
 def parse(payload: bytes, format: Format, most: int | None = None) -> Parsed | RejectedEvent:  # noqa: A002
-    """Take a body apart; one that is nothing of the kind is one refused row, and one of more events than `most` an error."""
+    """Take a body apart; what is nothing of the kind is one refused row, and more events than `most` are an error."""
     try:
         parsed = _PARSERS[format](payload, most)
     except _NotJsonError as error:

@@ -182,7 +182,9 @@ def _cards(value: object, at: str) -> Iterable[tuple[str, int]]:
         if type(number) is not int and not isinstance(number, Decimal):
             raise RefusedError("wrong_type", f"{at}.{model} is {_shown(number)}, no number")
         if not 0 <= number <= MAX_UNITS:
-            raise RefusedError("number_range", f"{at}.{model} is {_shown(number)}; it must lie between 0 and {MAX_UNITS}")
+            raise RefusedError(
+                "number_range", f"{at}.{model} is {_shown(number)}; it must lie between 0 and {MAX_UNITS}"
+            )
         thousandths = _thousandths(Decimal(number))
         if thousandths is None:
             raise RefusedError("number_range", f"{at}.{model} is {_shown(number)}, no plain thousandths")

@@ -74,7 +74,7 @@ def _are_plain(states: pl.Series) -> bool:
 @cache
 def _read(unsaid: frozenset[str], *, plain_states: bool) -> list[pl.Expr]:
     """Say how the values are read; what was not said is nothing."""
-    zeros = {name: 0 for name in ("revision", "suspended_seconds", "cpus", "nodes", "memory_bytes")}
+    zeros = dict.fromkeys(("revision", "suspended_seconds", "cpus", "nodes", "memory_bytes"), 0)
     empty = {**dict.fromkeys(("qos", "job", "cards", "counters"), ""), **zeros}
     filled = [
         pl.lit(value, dtype=RAW_SCHEMA[name]).alias(name) if name in unsaid else pl.col(name).fill_null(value)

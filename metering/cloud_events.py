@@ -90,9 +90,7 @@ def _body_at(offsets: Sequence[int], position: int) -> int:
     return bisect_right(offsets, position, hi=len(offsets) - 1) - 1
 
 
-def _columns(
-    bodies: Sequence[Parsed], offsets: Sequence[int]
-) -> tuple[pl.DataFrame, pl.Series, list[list[Refused]]]:
+def _columns(bodies: Sequence[Parsed], offsets: Sequence[int]) -> tuple[pl.DataFrame, pl.Series, list[list[Refused]]]:
     """Return the values of all events whose form is right, with their positions, and by body the others."""
     frame, suspect = columns_of(join(body.strict for body in bodies))
     refused: list[list[Refused]] = [[] for _ in bodies]

@@ -52,7 +52,8 @@ def losers(rows: pl.DataFrame, names: Names) -> pl.DataFrame:
     """
     rows = rows.sort("key_hash", "revision", "recorded_seq", descending=[False, True, False])
     same_hash = rows["key_hash"] == rows["key_hash"].shift(1)
-    disputed = rows["key_hash"].filter((same_hash & _differs(rows)).fill_null(value=False) | (rows["revision"] >= AMENDED))
+    spoken = rows["revision"] >= AMENDED
+    disputed = rows["key_hash"].filter((same_hash & _differs(rows)).fill_null(value=False) | spoken)
     is_disputed = rows["key_hash"].is_in(disputed.unique().implode())
     # Of rows that agree the first in this order is the first that was recorded of the latest revision.
     agreed = rows.filter(~is_disputed & same_hash.fill_null(value=False))

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from metering.cells import COUNTED_SCHEMA, NARROW, Cells, Cube, together
+from metering.cells import COUNTED_SCHEMA, NARROW, Cells, Cube, naming_largest, together
 from metering.contested import CONTESTED, losers, repeated
 from metering.identity import AMENDED
-from metering.lake import CHUNK_ROWS, DatePart, EventLake
+from metering.lake import DatePart, EventLake
 from metering.names import Names
 from metering.plan import RollupPlan
 from metering.rollup import as_rollup
+
+# So many rows are looked at together: some hundred MiB.
+CHUNK_ROWS = 4_000_000
 
 
 def roll_up_date(lake: EventLake, date: str, plan: RollupPlan, as_of: int | None = None) -> pl.DataFrame:
@@ -30,7 +33,8 @@ def count_date(lake: EventLake, date: str, plan: RollupPlan, as_of: int | None =
     if part.files.is_empty():
         return COUNTED_SCHEMA.to_frame()
     names = lake.names()
-    return _count(part, Cube.of(date, plan, names, part.last_second), names).counted()
+    with naming_largest(part.scan()):
+        return _count(part, Cube.of(date, plan, names, part.last_second), names).counted()
 
 
 def _count(part: DatePart, cube: Cube, names: Names) -> Cells:
@@ -38,7 +42,7 @@ def _count(part: DatePart, cube: Cube, names: Names) -> Cells:
     columns = _narrow(part)
     wanted = _always_contested(part)
     counted = []
-    for chunk in part.chunks():
+    for chunk in part.chunks(CHUNK_ROWS):
         rows = chunk.select(columns).collect()
         counted.append(cube.add_up(rows))
         empty = rows.filter((pl.col("cpus") == 0) & (pl.col("nodes") == 0))
@@ -83,9 +87,7 @@ def _in_parts(hashes: pl.Series) -> Iterator[pl.Series]:
         yield hashes.slice(begin, CHUNK_ROWS // 4)
 
 
-def count_change(
-    lake: EventLake, date: str, plan: RollupPlan, after: int, as_of: int | None = None
-) -> pl.DataFrame:
+def count_change(lake: EventLake, date: str, plan: RollupPlan, after: int, as_of: int | None = None) -> pl.DataFrame:
     """Return by how much what was recorded later than `after` changes a date's count: COUNTED_SCHEMA, signed.
 
     Added to what was counted as of `after` it gives what is counted by `as_of`. Of the events recorded before, only
@@ -97,18 +99,19 @@ def count_change(
         return COUNTED_SCHEMA.to_frame()
     names = lake.names()
     cube = Cube.of(date, plan, names, part.last_second)
-    columns = _narrow(new)
+    columns = _narrow(part)
     late = new.scan().select(*NARROW, *CONTESTED).collect()
     told_before = _contested(old, _shared(old, late["key_hash"]))
     empty = late.filter((pl.col("cpus") == 0) & (pl.col("nodes") == 0) | (pl.col("revision") >= AMENDED))
     hashes = pl.concat([told_before["key_hash"], repeated(late["key_hash"]), empty["key_hash"]]).unique()
     contested = pl.concat([told_before, late.filter(pl.col("key_hash").is_in(hashes.implode()))])
-    changes = [
-        cube.add_up(late.select(columns)),
-        cube.add_up(losers(contested, names).select(columns), sign=-1),
-        cube.add_up(losers(told_before, names).select(columns)),
-    ]
-    return together(changes).counted()
+    with naming_largest(late.lazy()):
+        changes = [
+            cube.add_up(late.select(columns)),
+            cube.add_up(losers(contested, names).select(columns), sign=-1),
+            cube.add_up(losers(told_before, names).select(columns)),
+        ]
+        return together(changes).counted()
 
 
 def _shared(old: DatePart, hashes: pl.Series) -> pl.Series:

@@ -84,6 +84,7 @@ class RejectedEvent:
     source: str = ""
     event_id: str = ""  # where it could be read; a later kept row of this id resolves it
     month: str = ""  # UTC month of the usage, "2026-11"; "" where unknown (blocks every close)
+    provisional: bool = False  # of an attempt that goes on: its row is another one at every look
 
 
 @dataclass(frozen=True)

@@ -48,17 +48,16 @@ PARTITION_SCHEMA = pl.Schema(
 )
 # What is known of a file without reading it.
 _FILE_SCHEMA = pl.Schema(
-    {
-        "path": pl.String,
-        **PARTITION_SCHEMA,
-        "first_recorded": pl.Int64,
-        "latest_revision": pl.Int64,
-        "counters": pl.Boolean,  # whether any of its events has one
-    }
+    [
+        ("path", pl.String()),
+        *PARTITION_SCHEMA.items(),
+        ("first_recorded", pl.Int64()),
+        ("latest_revision", pl.Int64()),
+        ("counters", pl.Boolean()),  # whether any of its events has one
+    ]
 )
 # A date in more files than this is read noticeably more slowly than one in few.
 MANY_FILES = 32
-CHUNK_ROWS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class DatePart:
         """Read its rows, with their numbers."""
         return self._read(self.files["path"].to_list(), self.files)
 
-    def chunks(self, rows: int = CHUNK_ROWS) -> list[pl.LazyFrame]:
+    def chunks(self, rows: int) -> list[pl.LazyFrame]:
         """Read its rows in parts of about so many at most."""
         parts: list[pl.LazyFrame] = []
         together: list[int] = []
@@ -294,7 +293,7 @@ class EventLake:
             # A column whose longest text is too long for statistics has some text.
             counters=pl.col("max.counters").fill_null("?") != "",
         )
-        return found.cast(dict(_FILE_SCHEMA)).sort("start_date", "first_recorded")
+        return found.cast(_FILE_SCHEMA).sort("start_date", "first_recorded")
 
     def _force_to_disk(self, folder: Place, version: int) -> None:
         """Have a version's files and their names on disk before anyone is told that they are there."""

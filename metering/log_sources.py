@@ -32,10 +32,7 @@ class LogSource(BaseModel):
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
         if self.kind == "slurm":
-            if self.paths or self.kubeconfig or self.timezone:
-                raise ValueError("slurm takes options only: sacct on this machine, or the url of slurmrestd")
-            SlurmAccess.model_validate(self.options)
-            return self
+            return self._reaches_slurm()
         places = [self.kubeconfig] if self.kind == "kubernetes" else list(self.paths)
         if not all(places) or not places or bool(self.paths) == (self.kind == "kubernetes"):
             raise ValueError("kubernetes needs a kubeconfig, every other kind paths, and neither takes the other")
@@ -57,4 +54,10 @@ class LogSource(BaseModel):
             raise ValueError(
                 "with these options the log can only be read whole; import its files when they are finished"
             )
+        return self
+
+    def _reaches_slurm(self) -> Self:
+        if self.paths or self.kubeconfig or self.timezone:
+            raise ValueError("slurm takes options only: sacct on this machine, or the url of slurmrestd")
+        SlurmAccess.model_validate(self.options)
         return self

@@ -1,7 +1,7 @@
 """The lake's dictionaries: what is said in text of many events is one number in each of them.
 
-`who` numbers the combinations of cluster, partition, QOS, account and user, `cards` the allocations of cards. Numbers are
-given out from 0 in the order of first use and never change, so equal numbers mean equal text, and the reverse.
+`who` numbers the combinations of cluster, partition, QOS, account and user, `cards` the allocations of cards. Numbers
+are given out from 0 in the order of first use and never change, so equal numbers mean equal text, and the reverse.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ DICTIONARIES = {"who": WHO, "cards": CARDS}
 NUMBER_SCHEMA = pl.Schema({f"{name}_number": pl.Int32() for name in DICTIONARIES})
 
 # Both stand in one table, where the columns of the other are "".
-NAMES_SCHEMA = pl.Schema(
-    {"dictionary": pl.String, "number": pl.Int32, **dict.fromkeys((*WHO, *CARDS), pl.String)}  # type: ignore[dict-item]
-)
+NAMES_SCHEMA = pl.Schema({"dictionary": pl.String, "number": pl.Int32, **dict.fromkeys((*WHO, *CARDS), pl.String)})
 
 
 def dictionary(names: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -50,7 +48,7 @@ def with_numbers(events: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
         events = events.join(known, on=columns, how="left", maintain_order="left")
         if events[f"{name}_number"].null_count():
             raise LookupError(f"the lake's dictionary {name!r} lacks names of events that are to be written")
-    return events.cast(dict(NUMBER_SCHEMA))
+    return events.with_columns(pl.col(list(NUMBER_SCHEMA)).cast(pl.Int32))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from base.frames import guard_sum
-from metering.cells import COUNTED_SCHEMA, NARROW, QUANTITIES, Cube, named
+from metering.cells import COUNTED_SCHEMA, NARROW, QUANTITIES, Cube, named, naming_largest
 from metering.identity import winners
 from metering.names import NAMES_SCHEMA, WHO, Names, unknown_names, with_numbers
 from metering.plan import Measure, RollupPlan
@@ -43,7 +43,9 @@ def roll_up(events: pl.DataFrame, plan: RollupPlan) -> pl.DataFrame:
 
 def _date_rolled_up(date: str, rows: pl.DataFrame, plan: RollupPlan, names: Names) -> pl.DataFrame:
     cube = Cube.of(date, plan, names, int(rows["end_second"].max()))  # type: ignore[arg-type]
-    return as_rollup(date, cube.add_up(rows.select(*NARROW, "counters")).counted(), names, plan)
+    with naming_largest(rows.lazy()):
+        counted = cube.add_up(rows.select(*NARROW, "counters")).counted()
+    return as_rollup(date, counted, names, plan)
 
 
 def combine(rollups: list[pl.DataFrame]) -> pl.DataFrame:

@@ -49,11 +49,13 @@ def hold_back(batch: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, p
     if contested.is_empty():
         return batch, HELD_SCHEMA.to_frame()
     rows = pl.concat([_looked_at(known, new=False), _looked_at(contested, new=True)]).sort("recorded_seq")
+    rows = rows.with_columns(event=_event_numbers(rows))
     held = []
-    for judge in (_start_changed, _identity_collision, _conflict):
+    for code, judge, message in _JUDGES:
         judged = judge(rows).with_columns(wrong=pl.col("new") & pl.col("wrong").fill_null(value=False))
-        held.append(judged.filter("wrong").select("recorded_seq", "code", "message"))
-        rows = judged.filter(~pl.col("wrong")).drop("wrong", "code", "message")
+        wrong = judged.filter("wrong")
+        held.append(wrong.select("recorded_seq", code=pl.lit(code), message=message(pl.col("known"))))
+        rows = judged.filter(~pl.col("wrong")).drop("wrong", "known")
     back = contested.join(pl.concat(held), on="recorded_seq").sort("recorded_seq").select(HELD_SCHEMA.names())
     return batch.filter(~pl.col("recorded_seq").is_in(back["recorded_seq"].implode())), back
 
@@ -63,6 +65,7 @@ def _looked_at(rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
     said = pl.col("evidence").str.json_path_match("$.db_index")
     return rows.select(
         *KEY,
+        "key_hash",
         "revision",
         "revision_derived",
         "start_second",
@@ -75,14 +78,23 @@ def _looked_at(rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
     )
 
 
+def _event_numbers(rows: pl.DataFrame) -> pl.Series:
+    """Return one number for all rows of an event: what follows would compare the text of keys many times."""
+    hashes = pl.col("key_hash")
+    same = pl.all_horizontal(pl.col(column) == pl.col(column).first().over(hashes) for column in KEY)
+    if rows.select(same.all()).item():
+        return rows["key_hash"]
+    return rows.select(pl.struct(KEY).rank("dense").cast(pl.Int64)).to_series()
+
+
 def _start_changed(rows: pl.DataFrame) -> pl.DataFrame:
     """Hold back what starts at another second than the first row known, or than a strike before it says."""
-    strike_seq = pl.col("recorded_seq").filter("strike").first().over(KEY)
-    stated = pl.col("said_start").filter("strike").first().over(KEY)
-    first = pl.col("start_second").filter(~pl.col("strike")).first().over(KEY)
+    strike_seq = pl.col("recorded_seq").filter("strike").first().over("event")
+    stated = pl.col("said_start").filter("strike").first().over("event")
+    first = pl.col("start_second").filter(~pl.col("strike")).first().over("event")
     known = pl.when(pl.col("recorded_seq") > strike_seq).then(stated).otherwise(first)
     wrong = ~pl.col("strike") & (pl.col("start_second") != known)
-    return rows.with_columns(wrong=wrong, code=pl.lit(START_CHANGED), message=start_changed_message(known))
+    return rows.with_columns(wrong=wrong, known=known)
 
 
 def start_changed_message(known: pl.Expr) -> pl.Expr:
@@ -102,7 +114,7 @@ def _identity_collision(rows: pl.DataFrame) -> pl.DataFrame:
     # Until one names a database row and is let in, only rows that name none were: a row that contradicts those at its
     # revision is held as a conflict, and what it names does not count.
     nameless = pl.col("db_index").is_null()
-    place = (*KEY, "revision")
+    place = ("event", "revision")
     nameless_facts = pl.col("facts").filter(nameless).first().over(place)
     nameless_seq = pl.col("recorded_seq").filter(nameless).first().over(place)
     refused = (
@@ -112,28 +124,42 @@ def _identity_collision(rows: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("facts") != nameless_facts)
     ).fill_null(value=False)
     names = rows.with_columns(let_in=~nameless & ~refused)
-    known = pl.col("db_index").filter("let_in").first().over(KEY)
-    known_seq = pl.col("recorded_seq").filter("let_in").first().over(KEY)
-    message = pl.format(
+    known = pl.col("db_index").filter("let_in").first().over("event")
+    known_seq = pl.col("recorded_seq").filter("let_in").first().over("event")
+    wrong = (pl.col("db_index") != known) & (pl.col("recorded_seq") > known_seq)
+    return names.with_columns(wrong=wrong, known=known).drop("let_in")
+
+
+def _identity_collision_message(known: pl.Expr) -> pl.Expr:
+    return pl.format(
         "event {} of {} comes from database row {}, an earlier one of the same id from row {}; "
         "find out whether they are two attempts",
         "id",
         "source",
-        pl.col("db_index").fill_null(""),
-        known.fill_null(""),
+        "db_index",
+        known,
     )
-    wrong = (pl.col("db_index") != known) & (pl.col("recorded_seq") > known_seq)
-    return names.with_columns(wrong=wrong, code=pl.lit(IDENTITY_COLLISION), message=message).drop("let_in")
 
 
 def _conflict(rows: pl.DataFrame) -> pl.DataFrame:
     """Hold back other usage at a revision that was stated before."""
-    known = pl.col("facts").first().over(*KEY, "revision")
-    message = pl.format(
+    known = pl.col("facts").first().over("event", "revision")
+    wrong = ~pl.col("revision_derived") & ~pl.col("strike") & (pl.col("facts") != known)
+    return rows.with_columns(wrong=wrong, known=known)
+
+
+def _conflict_message(_known: pl.Expr) -> pl.Expr:
+    return pl.format(
         "event {} of {} was recorded before at revision {} with other usage; a correction must state a higher revision",
         "id",
         "source",
         "revision",
     )
-    wrong = ~pl.col("revision_derived") & ~pl.col("strike") & (pl.col("facts") != known)
-    return rows.with_columns(wrong=wrong, code=pl.lit(CONFLICT), message=message)
+
+
+# In this order: what is held back for one reason decides nothing about the next.
+_JUDGES = (
+    (START_CHANGED, _start_changed, start_changed_message),
+    (IDENTITY_COLLISION, _identity_collision, _identity_collision_message),
+    (CONFLICT, _conflict, _conflict_message),
+)

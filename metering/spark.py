@@ -32,7 +32,7 @@ APP = "hourbook rollup"
 # Each is a job of one task that waits in Spark's own queue, so that every core has work until the last date.
 JOBS_AT_ONCE = 64
 # How the line begins, in a report of many, that says what went wrong.
-TELLING = ("metering.", "polars.", "Caused by:", "OSError", "MemoryError")
+TELLING = ("polars.", "Caused by:", "OSError", "MemoryError")
 
 
 class SparkRollupError(RuntimeError):

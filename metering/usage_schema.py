@@ -102,9 +102,9 @@ def fields_of(part: Sequence[Field], *kinds: Kind) -> tuple[str, ...]:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a usage event.
 
-    What a schema cannot say is checked besides: that the days exist, that the end is neither before the start nor in the
-    future, that it was not suspended for longer than it lasted, that no key occurs twice, and that whole numbers are
-    written without a point.
+    What a schema cannot say is checked besides: that the days exist, that the end is neither before the start nor in
+    the future, that it was not suspended for longer than it lasted, that no key occurs twice, and that whole numbers
+    are written without a point.
     """
     data = _object(DATA, {"resources": {**_object(RESOURCES), "description": "What it held, all through."}})
     data["required"].append("resources")

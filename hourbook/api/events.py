@@ -9,7 +9,7 @@ from typing import Literal
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from hourbook.api.access import Collector
+from hourbook.api.access import BEARER, admit
 from hourbook.api.bodies import REFUSALS, Body, ErrorBody, Responses
 from hourbook.errors import WrongTypeError
 from hourbook.intake import MAX_BYTES, MAX_EVENTS, Intake, Outcome, Submission
@@ -62,13 +62,17 @@ _RESPONSES: Responses = {
     "/events",
     status_code=HTTPStatus.ACCEPTED,
     responses=_RESPONSES,
-    openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": _CONTENT},
+        "security": [{BEARER.scheme_name: []}],
+    },
 )
-async def post_events(request: Request, caller: Collector) -> Response:
+async def post_events(request: Request) -> Response:
     """Take usage in: one CloudEvent, an array of them, or one per line, plain or gzip; answered once it is on disk.
 
     The same event sent again changes nothing, so whoever got no answer sends the batch again.
     """
+    caller = await admit(request, "collector")
     kind, gzipped = _media_type(request), _is_gzipped(request)
     form: Format = "jsonl" if kind == LINES else "json"
     intake: Intake = request.app.state.intake
@@ -91,7 +95,9 @@ _SCHEMA = orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2)
 def _media_type(request: Request) -> str:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in OPENINGS:
-        raise WrongTypeError(f"events are sent as one of {', '.join(OPENINGS)}, not as {kind[:80] or 'an unnamed type'}")
+        raise WrongTypeError(
+            f"events are sent as one of {', '.join(OPENINGS)}, not as {kind[:80] or 'an unnamed type'}"
+        )
     return kind
 
 

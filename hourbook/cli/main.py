@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from typer.core import TyperGroup
 
-from hourbook.cli import collect, documents, events, gaps, imports, money, server, setup, suppliers, usage
+from hourbook.cli import collect, documents, events, gaps, imports, money, rollup, server, setup, suppliers, usage
 from hourbook.cli.output import refuse
 from hourbook.database import is_busy, outage
 from hourbook.engines.safety import DatabaseUnsafeError
@@ -86,6 +86,7 @@ setup.register(app)
 imports.register(app)
 collect.register(app)
 usage.register(app)
+rollup.register(app)
 events.register(app)
 gaps.register(app)
 documents.register(app)

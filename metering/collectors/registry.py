@@ -20,7 +20,7 @@ from metering.collectors.lsf import LsfOptions, read_lsf
 from metering.collectors.pbs import PbsOptions, read_pbs
 from metering.collectors.pieces import PIECE_BYTES, Cutting, joined, pieces, shifted
 from metering.collectors.sge import SgeOptions, read_sge
-from metering.collectors.slurm import read_sacct
+from metering.collectors.slurm_json import read_slurm_file
 from metering.collectors.swf import SwfOptions, read_swf
 from metering.events import Collected
 
@@ -41,9 +41,11 @@ class SlurmOptions(BaseModel):
 def read_slurm(
     payload: bytes, *, cluster: Cluster, timezone: ZoneInfo | None = None, options: SlurmOptions | None = None
 ) -> Collected:
-    """Read one file of `sacct -P`."""
+    """Read one file of `sacct -P` or `sacct --json`."""
     given = options or SlurmOptions()
-    return read_sacct(payload, cluster=cluster, timezone=timezone, columns=given.columns, delimiter=given.delimiter)
+    return read_slurm_file(
+        payload, cluster=cluster, timezone=timezone, columns=given.columns, delimiter=given.delimiter
+    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Collector:
 
 _LINES = Cutting()
 _ALL = (
-    Collector("slurm", "`sacct -P` output", SlurmOptions, read_slurm),
+    Collector("slurm", "`sacct -P` or `sacct --json` output", SlurmOptions, read_slurm),
     Collector("pbs", "accounting logs of PBS Pro, OpenPBS and Torque", PbsOptions, read_pbs, cutting=_LINES),
     Collector("lsf", "lsb.acct of LSF", LsfOptions, read_lsf, cutting=_LINES),
     Collector(

@@ -7,9 +7,12 @@ passed over.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -17,6 +20,7 @@ from metering.clusters import Cluster
 from metering.collectors.common import unpack
 from metering.collectors.slurm import SEPARATOR, read_sacct
 from metering.collectors.slurm_layout import SacctFileError
+from metering.collectors.slurm_rows import BYTE_ORDER_MARK, GZIP_MAGIC
 from metering.events import Collected
 
 Job = Mapping[str, Any]
@@ -44,9 +48,27 @@ TELLING = (
 _HARMLESS = str.maketrans({"\n": "␊", "\r": "␍", SEPARATOR: "␟"})
 
 
-def is_json(payload: bytes) -> bool:
-    """Tell whether an unpacked payload is JSON; sacct's text begins with a column's name or a number."""
-    return payload.lstrip()[:1] == b"{"
+def read_slurm_file(
+    payload: bytes,
+    *,
+    cluster: Cluster,
+    timezone: ZoneInfo | None = None,
+    columns: Sequence[str] | None = None,
+    delimiter: str = "|",
+) -> Collected:
+    """Read a file of `sacct -P` or of `sacct --json`, whichever it is."""
+    if _is_json(payload):
+        return read_sacct_json(payload, cluster=cluster)
+    return read_sacct(payload, cluster=cluster, timezone=timezone, columns=columns, delimiter=delimiter)
+
+
+def _is_json(payload: bytes) -> bool:
+    # sacct's text begins with the name of a column, or with a number.
+    beginning = payload[:64]
+    if payload.startswith(GZIP_MAGIC):
+        with suppress(zlib.error):
+            beginning = zlib.decompressobj(31).decompress(payload[:4096], 64)
+    return beginning.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{"
 
 
 def read_sacct_json(payload: bytes, *, cluster: Cluster) -> Collected:

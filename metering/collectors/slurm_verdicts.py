@@ -120,6 +120,7 @@ def rejected(row: Mapping[str, object], raw: bytes, cluster: Cluster) -> Rejecte
         source=f"slurm:{row['Cluster'] or cluster.name}",
         event_id=f"{row['JobIDRaw']}:{row['submit']}" if known else "",
         month=month_of_usage(row["start_second"], row["end_second"]),
+        provisional=known and row["state"] in LIVE_STATES,
     )
 
 

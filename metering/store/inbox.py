@@ -97,9 +97,7 @@ def accept_batches(session: Session, batches: Sequence[IncomingBatch], now: date
     return receipts
 
 
-def _record(
-    session: Session, batch: IncomingBatch, batch_seq: int, first_seq: int, now: datetime
-) -> BatchReceipt:
+def _record(session: Session, batch: IncomingBatch, batch_seq: int, first_seq: int, now: datetime) -> BatchReceipt:
     collected = batch.collected
     codes = Counter(row.code for row in collected.rejected)
     row = {

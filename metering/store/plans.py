@@ -84,9 +84,8 @@ def register_partition(session: Session, start_date: str, number: int, *, record
     """Note where a date lies that was counted as a whole; return the files that nobody needs any more."""
     row = session.get(RollupPartitionRow, (start_date, number))
     if row is None:
-        row = RollupPartitionRow(
-            start_date=start_date, plan_number=number, recorded_seq=recorded_seq, file=file, changes="", previous_files=""
-        )
+        whole = {"file": file, "changes": "", "previous_files": ""}
+        row = RollupPartitionRow(start_date=start_date, plan_number=number, recorded_seq=recorded_seq, **whole)
         session.add(row)
         return []
     # Changes may have been put together without anything new being counted.

@@ -170,17 +170,31 @@ def quarantine_rejected(session: Session, rejected: Sequence[RejectedEvent], *, 
     """Open an entry per rejected row; return how many stood in quarantine before, with the same bytes and code."""
     digests = [_digest(row.code, row.raw) for row in rejected]
     known = _known(session, QuarantineRow.raw_digest, digests)
+    told = _open_events(session, [row.event_id for row in rejected if row.provisional])
     number = _last_number(session)
     entries: list[dict[str, Any]] = []
     for row, digest in zip(rejected, digests, strict=True):
-        if digest in known:
+        # Of an attempt that goes on one row is enough, until the row that ends it.
+        event = (row.source, row.event_id, row.code)
+        if digest in known or (row.provisional and event in told):
             continue
         known.add(digest)
+        told.add(event)
         facts: dict[str, Any] = {name: getattr(row, name) for name in _REJECTED_FACTS}
         numbers = {"number": number + len(entries) + 1, "batch_seq": batch_seq, "recorded_seq": None}
         entries.append({**facts, **numbers, "raw_digest": digest})
     _open(session, entries, now)
     return len(rejected) - len(entries)
+
+
+def _open_events(session: Session, event_ids: Collection[str]) -> set[tuple[str, str, str]]:
+    """Return source, id and code of open entries of these events."""
+    row, found, every = QuarantineRow, set[tuple[str, str, str]](), list(event_ids)
+    for first in range(0, len(every), 500):  # SQLite takes a limited number of parameters
+        these = (col(row.event_id).in_(every[first : first + 500]), col(row.status) == "open")
+        wanted = select_columns(col(row.source), col(row.event_id), col(row.code)).where(*these)
+        found.update((one[0], one[1], one[2]) for one in session.connection().execute(wanted))
+    return found
 
 
 _REJECTED_FACTS = ("code", "message", "raw", "line", "source", "event_id", "month")

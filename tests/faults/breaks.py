@@ -34,7 +34,7 @@ def answer_before_commit() -> None:
         app.add_middleware(_Hasty)
         return app
 
-    module.create_app = hasty  # `serve` imports it when it starts
+    module.create_app = hasty  # type: ignore[assignment]  # `serve` imports it when it starts
 
 
 class _Hasty:
@@ -85,8 +85,8 @@ def forget_before_lake() -> None:
         threading.Thread(target=late, args=(lake, events, batch_seq), daemon=True).start()
         return True
 
-    EventLake.append = hasty  # type: ignore[method-assign]
-    EventLake.sealed_batch = lambda lake: max(promised[0], sealed_batch(lake))  # type: ignore[method-assign]
+    EventLake.append = hasty  # type: ignore[assignment, method-assign]
+    EventLake.sealed_batch = lambda lake: max(promised[0], sealed_batch(lake))  # type: ignore[assignment, method-assign]
 
 
 def append_again() -> None:
@@ -96,7 +96,7 @@ def append_again() -> None:
     appended: set[int] = set()  # by this process
 
     def blind(lake: EventLake, events: pl.DataFrame, batch_seq: int) -> bool:
-        metering.lake._sealed = lambda _table: 0  # noqa: SLF001
+        metering.lake._sealed = lambda _table: 0  # type: ignore[assignment]  # noqa: SLF001
         try:
             done = append(lake, events, batch_seq)
         finally:
@@ -105,13 +105,13 @@ def append_again() -> None:
         time.sleep(LATE_SECONDS)
         return done
 
-    EventLake.append = blind  # type: ignore[method-assign]
-    EventLake.sealed_batch = lambda lake: sealed_batch(lake) if appended else 0  # type: ignore[method-assign]
+    EventLake.append = blind  # type: ignore[assignment, method-assign]
+    EventLake.sealed_batch = lambda lake: sealed_batch(lake) if appended else 0  # type: ignore[assignment, method-assign]
 
 
 def never_force() -> None:
     """Leave it to the operating system when the lake reaches the disk."""
-    metering.lake.force_to_disk = lambda _folder, _version: None
+    setattr(metering.lake, "force_to_disk", lambda _folder, _version: None)  # noqa: B010 - it is imported there
 
 
 BREAKS: Mapping[str, Callable[[], None]] = {

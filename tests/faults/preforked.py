@@ -6,6 +6,7 @@ minutes. What a broken build would do (`BREAKS`) is put in after the fork, on re
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -17,9 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 # All that a process would import sooner or later; none of it may start a thread before the fork.
 WARM = (
     "import argon2, stripe, uvicorn.lifespan.on, uvicorn.loops.auto, uvicorn.protocols.http.auto; "
@@ -115,17 +117,19 @@ def serve_forks() -> None:
         sys.stdout.flush()
 
 
-def _become(order: Mapping[str, object], orders: IO[bytes]) -> None:
+def _become(order: Mapping[str, Any], orders: IO[bytes]) -> None:
     """Go on as the program; never returns."""
     from hourbook.cli.main import app
     from tests.faults import breaks
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # none is left over, however the tests end
     output = os.open(str(order["output"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), orders.fileno())
-    os.environ.update(order["environment"])  # type: ignore[arg-type]
+    os.environ.update(order["environment"])
     code: object = 1
     try:
         breaks.put_in(os.environ)

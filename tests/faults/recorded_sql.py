@@ -93,8 +93,9 @@ class Shim(apsw.VFS):
         if sync_folder:
             self.steps.append(Step("sync_folder", "."))
 
-    def excepthook(self, *_error: object) -> None:
+    def excepthook(self, etype: object, evalue: object, etraceback: object) -> bool:  # noqa: ARG002
         """Be silent about what SQLite itself puts up with: a checkpoint that fails is made up for by the next."""
+        return True
 
     def short(self, name: str | None) -> str:
         """Return a file's name in the folder."""
@@ -115,8 +116,9 @@ class ShimFile(apsw.VFSFile):
         self.shim, self.path = shim, path
         super().__init__("unix", name, flags)
 
-    def excepthook(self, *_error: object) -> None:
+    def excepthook(self, etype: object, evalue: object, etraceback: object) -> bool:  # noqa: ARG002
         """Be silent, as the disk is."""
+        return True
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         """Write, and note it."""
@@ -169,13 +171,21 @@ class Replay:
         if connection.in_transaction:
             connection.execute(ROLLBACK)
 
+    def state(self, number: int, shim: Shim) -> str:
+        """Return the fingerprint as a connection sees it, on a disk that is well for the moment."""
+        fails, shim.fails = shim.fails, lambda _kind, _path: None
+        try:
+            return fingerprint(self.connections[number])
+        finally:
+            shim.fails = fails
+
     def close(self) -> None:
         """Let go of every connection, without a last checkpoint by choice of ours."""
         for connection in self.connections.values():
             connection.close(force=True)
 
     def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(str(self.file), **({"vfs": self.vfs} if self.vfs else {}))
+        connection = apsw.Connection(str(self.file), vfs=self.vfs or None)
         sqlite._configure(connection, None)  # type: ignore[arg-type]  # noqa: SLF001 - just as ours are
         connection.execute(CHECKPOINT)
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")

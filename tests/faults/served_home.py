@@ -138,13 +138,11 @@ def site(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    callers = [
-        Caller(port, run_write(home.engine, partial(create_key, role=role, now=home.now())))
-        for role in ("collector", "finance")
-    ]
+    keys = [run_write(home.engine, partial(create_key, role=role, now=home.now())) for role in ("collector", "finance")]
+    caller, payer = (Caller(port, key) for key in keys)
     with preforked(environment or {}) as programs, stripe_running(FakeStripe()) as stripe:
         chance = random.Random(seed)  # noqa: S311 - printed, so that a run can be repeated
-        yield Site(home, programs, stripe, Said(), *callers, chance, folder, broken)
+        yield Site(home, programs, stripe, Said(), caller, payer, chance, folder, broken)
 
 
 def new_seed() -> int:
@@ -158,7 +156,9 @@ def complaints(here: Site) -> list[str]:
     said = here.said
     server = here.start()
     here.wait(server)
-    wrong = lost_and_doubled(here.home, said)
+    if wrong := lost_and_doubled(here.home, said):
+        server.kill()
+        return wrong
     here.send_the_rest()
     server.kill()
     wrong += lost_and_doubled(here.home, said) + payments_astray(here.home, said, here.stripe.taken) + said.odd

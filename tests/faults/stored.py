@@ -9,6 +9,7 @@ import polars as pl
 from sqlalchemy import text
 
 from hourbook.database import read_session
+from hourbook.lake_check import OtherLakeError
 from hourbook.refreshing import plan_now, refresh
 from hourbook.rollups import Window, read_rollup
 from hourbook.settings import Home
@@ -22,7 +23,10 @@ SECONDS = 3600
 
 def lost_and_doubled(home: Home, said: Said) -> list[str]:
     """Name what was acknowledged and is not there, and what is there more than once, of usage."""
-    refresh(home)
+    try:
+        refresh(home)
+    except OtherLakeError as error:
+        return [f"the inbox has handed over more than the lake holds: {error}"]
     rows = EventLake(home.lake).scan().select("id", "revision", "recorded_seq", "cpus").collect()
     wrong = []
     held = {(name, revision) for name, revision in rows.select("id", "revision").iter_rows()}
@@ -34,7 +38,7 @@ def lost_and_doubled(home: Home, said: Said) -> list[str]:
     if numbers.n_unique() != numbers.len():
         wrong.append(f"{numbers.len() - numbers.n_unique()} recorded rows are in the lake twice")
     if numbers.len() and numbers.max() != numbers.n_unique():
-        wrong.append(f"the lake holds {numbers.n_unique()} numbers up to {numbers.max()}: it has gaps")
+        wrong.append(f"the lake holds {numbers.n_unique()} numbers up to {numbers.max()!r}: it has gaps")
     return wrong + _miscounted(home, rows)
 
 

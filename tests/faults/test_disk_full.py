@@ -62,7 +62,7 @@ def jobs_shown(here: Site) -> int:
 def while_ill(here: Site) -> list[tuple[int, str, str]]:
     """Go on sending while nothing can be kept, and looking, for as long as every job has its turn."""
     end = time.monotonic() + ILL_SECONDS
-    told = []
+    told: list[tuple[int, str, str]] = []
     while time.monotonic() < end or len(told) < POSTS:
         told.append(post(here, 10_000 + len(told)))
         if len(told) % 10 == 0:

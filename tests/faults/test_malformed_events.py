@@ -1,4 +1,4 @@
-"""Whatever is sent, the server stands: nothing malformed is answered by a failure, and every good neighbour counts once."""
+"""Whatever is sent, the server stands: no malformed event makes it fail, and every good neighbour counts once."""
 
 from __future__ import annotations
 

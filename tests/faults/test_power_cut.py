@@ -200,6 +200,9 @@ def through_illness(story: Story, folder: Path, illness: Illness) -> tuple[Shim,
         while not committed(replay, transaction):
             failures.append((len(shim.steps), told))
             before = len(illness.failed)
+            # What was told as failed may be done: a checkpoint after it was what failed. Whoever repeats it finds it.
+            if replay.state(transaction[0].connection, shim) == story.states[told + 1]:
+                break
         if len(illness.failed) > before:  # of a checkpoint after the commit: that is told as done, and rightly
             failures.append((len(shim.steps), told + 1))
     shim.fails = lambda _kind, _path: None

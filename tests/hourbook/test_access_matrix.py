@@ -98,7 +98,7 @@ API = (
         b'{"amount": "10.00"}',
     ),
     Row("POST", "/v1/stripe/webhook", "/v1/stripe/webhook", (400, 400, 400, 400, 400, 400), b"{}", operator=400),
-    Row("GET", "/v1/schemas/usage", "/v1/schemas/usage", (200,) * len(WHO)),
+    Row("GET", "/v1/schemas/usage", "/v1/schemas/usage", (200, 200, 200, 200, 200, 200), operator=200),
     Row("GET", "/v1/openapi.json", "/v1/openapi.json", (200, 200, 200, 200, 200, 200), operator=200),
 )
 # What people open, signed in. 303 leads to the login page; a collector's key cannot sign in.

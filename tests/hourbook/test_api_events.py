@@ -12,9 +12,8 @@ import orjson
 import pytest
 
 from hourbook.accruing import accrue_open_months
-from hourbook.api import events
 from hourbook.database import read_session
-from hourbook.intake import Intake
+from hourbook.intake import MAX_BYTES, MAX_EVENTS, Intake
 from hourbook.settings import Settings
 from metering import store as metering
 from metering.usage_schema import json_schema
@@ -120,8 +119,8 @@ def test_what_is_no_batch_is_refused_whole_and_leaves_nothing(
 
 def test_too_many_events_or_bytes_are_refused_whole(hourbook: Served) -> None:
     before = content_of_database(hourbook.home)
-    assert post(hourbook, b"[" + b"0," * events.MAX_EVENTS + b"0]").status_code == 413
-    assert post(hourbook, b"[" + b" " * events.MAX_BYTES + b"]").status_code == 413
+    assert post(hourbook, b"[" + b"0," * MAX_EVENTS + b"0]").status_code == 413
+    assert post(hourbook, b"[" + b" " * MAX_BYTES + b"]").status_code == 413
     # A body that does not say how long it is is counted as it comes.
     chunks = (b" " * 1024 * 1024 for _ in range(20))
     sent = {**hourbook.bearer("collector"), "Content-Type": BATCH}
@@ -132,8 +131,8 @@ def test_too_many_events_or_bytes_are_refused_whole(hourbook: Served) -> None:
 
 
 def test_exactly_as_many_events_as_allowed_are_taken(hourbook: Served) -> None:
-    answer = post(hourbook, b"[" + b"0," * (events.MAX_EVENTS - 1) + b"0]")
-    assert (answer.status_code, answer.json()["rejected"]) == (202, events.MAX_EVENTS)
+    answer = post(hourbook, b"[" + b"0," * (MAX_EVENTS - 1) + b"0]")
+    assert (answer.status_code, answer.json()["rejected"]) == (202, MAX_EVENTS)
 
 
 @pytest.mark.parametrize("kind", [BATCH, LINES])
@@ -144,7 +143,7 @@ def test_a_packed_body_is_unpacked(hourbook: Served, kind: str) -> None:
 
 
 PACKED = gzip.compress(b"[]", mtime=0)
-BOMB = gzip.compress(b"[" + b" " * events.MAX_BYTES + b"]", mtime=0)
+BOMB = gzip.compress(b"[" + b" " * MAX_BYTES + b"]", mtime=0)
 REFUSED_PACKED = {
     "a bomb that says so": (BOMB, 413),
     "a bomb that says it is short": (BOMB[:-4] + PACKED[-4:], 413),

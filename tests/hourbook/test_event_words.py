@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from hourbook.amending import Spoken, say_word
 from hourbook.database import read_session
 from hourbook.event_history import EventHistory, event_history
-from metering.amendments import AmendmentRefusedError, Kind, UnknownEventError, Word
+from hourbook.explaining import explain_document
+from metering.amendments import AmendmentRefusedError, Kind, UnknownEventError, Word, word_number
 from tests.hourbook.month_stories import Operator, Run, lines_of
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
@@ -108,12 +111,12 @@ def test_the_history_of_an_event_tells_every_row_and_where_it_was_billed(operato
         "llm",
         "core-hour",
     )
-    assert (charged.quantity, charged.amount) == (10, 100)
+    assert (charged.quantity, charged.amount) == (Fraction(10), Fraction(100))
     assert (given_back.document, given_back.original_month, given_back.quantity, given_back.amount) == (
         "",
         NOVEMBER,
-        -6,
-        -60,
+        Fraction(-6),
+        Fraction(-60),
     )
 
 
@@ -153,6 +156,13 @@ def test_a_running_attempt_is_amended_only_with_an_end(operator: Operator) -> No
     assert say_word(operator.home, "slurm:hpc1", "7:1793700000", ended).revision > 0
 
 
+def shares(operator: Operator, event_id: str) -> dict[str, tuple[Fraction, Fraction]]:
+    """What an event was billed as, by the invoice line: quantity and minor units."""
+    with read_session(operator.home.engine) as session:
+        found = event_history(operator.home, session, "stories", event_id)
+    return {one.document.split(",")[0]: (one.quantity, one.amount) for one in found.billed}
+
+
 def test_the_parts_of_two_events_add_up_to_their_lines(operator: Operator) -> None:
     for number in (1, 2):
         operator.used(Run(f"c-{number}", "llm", "2026-11-05T08:00", card_hours=8))
@@ -161,13 +171,12 @@ def test_the_parts_of_two_events_add_up_to_their_lines(operator: Operator) -> No
     lines = {
         f"{document.number} line {line.n}": line.line_amount_minor for line in document.lines if line.sku == "card-hour"
     }
-    with read_session(operator.home.engine) as session:
-        first, second = (
-            {one.document.split(",")[0]: (one.quantity, one.amount) for one in event_history(operator.home, session, *key).billed}
-            for key in (("stories", "c-1"), ("stories", "c-2"))
-        )
+    first, second = shares(operator, "c-1"), shares(operator, "c-2")
     assert first == second
-    assert sorted(first.values()) == [(3, 1800), (5, 4000)]  # of ten hours at eight yuan, and of six at six
+    assert sorted((int(q), int(a)) for q, a in first.values()) == [
+        (3, 1800),
+        (5, 4000),
+    ]  # of ten hours at eight yuan, and of six at six
     assert {place: first[place][1] + second[place][1] for place in lines} == lines
 
 
@@ -181,3 +190,30 @@ def test_a_word_needs_a_known_event_and_something_to_say(operator: Operator) -> 
         say(operator, "retract")
     with pytest.raises(AmendmentRefusedError, match="the reason must say something"):
         Word("retract", "  ", "lin")
+
+
+def test_explain_shows_the_word_behind_an_adjustment_also_of_an_event_that_holds_nothing(operator: Operator) -> None:
+    close_november(operator)
+    say(operator, "retract")
+    operator.used(Run("j-2", "llm", "2026-12-01T08:00", core_hours=100))
+    operator.at("2027-01-01T10:00")
+    operator.close(DECEMBER)
+    document = operator.document(DECEMBER, "c-line", "invoice")
+    (line,) = (line.n for line in document.lines if line.category == "Adjustment")
+    with read_session(operator.home.engine) as session:
+        sections = list(explain_document(operator.home, session, document.number, line))
+    (event,) = sections[-1][2]
+    assert (event["id"], event["state"], event["word"]) == (
+        "j-1",
+        "RETRACTED",
+        "retract by lin: node failed, the ticket says so",
+    )
+
+
+def test_two_people_who_speak_at_once_speak_one_after_the_other(operator: Operator) -> None:
+    words = [Word("amend", "ticket", "lin", {"cpus": 4}), Word("amend", "ticket", "wu", {"account": "dev"})]
+    with ThreadPoolExecutor(2) as people:
+        said = [people.submit(say_word, operator.home, "stories", "j-1", word) for word in words]
+        assert sorted(word_number(one.result().revision) for one in said) == [1, 2]
+    last = history(operator).revisions[-1].usage
+    assert (last["cpus"], last["account"]) == (4, "dev")  # the later one spoke of what the earlier one had said

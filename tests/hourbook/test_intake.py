@@ -72,7 +72,10 @@ def test_each_key_has_a_batch_of_its_own_in_the_same_commit(home: Home) -> None:
     first, second, third = [one.result(timeout=30) for one in waiting]
     assert (first.batch, second.batch, first.rows) == (third.batch, first.batch + 1, 2)
     batches = {batch.batch_seq: batch for batch in batches_of(home)}
-    assert [(batches[one.batch].events, batches[one.batch].origin[:2]) for one in (first, second)] == [(3, "a:"), (1, "b:")]
+    assert [(batches[one.batch].events, batches[one.batch].origin[:2]) for one in (first, second)] == [
+        (3, "a:"),
+        (1, "b:"),
+    ]
 
 
 def test_what_is_wrong_with_one_body_is_told_to_its_sender_alone(home: Home) -> None:
@@ -183,11 +186,16 @@ def test_more_than_may_wait_are_refused_at_once(slow: Slow) -> None:
 
 def test_room_is_given_back_whatever_happens() -> None:
     room = Room(10)
-    with pytest.raises(RuntimeError), room.reserved() as take:
-        take(8)
-        with pytest.raises(OverloadedError), room.reserved() as other:
-            other(3)
-        raise RuntimeError
+
+    def fail() -> None:
+        with room.reserved() as take:
+            take(8)
+            with pytest.raises(OverloadedError), room.reserved() as other:
+                other(3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with room.reserved() as take:
         take(10)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hourbook.amending import say_word
 from hourbook.database import read_session
 from hourbook.importing import SlurmLog, import_slurm
 from hourbook.runaways import OpenAttempt, RunawayError, accept_runaways, open_attempts
+from metering.amendments import Word
 from tests.hourbook.month_stories import Operator, Run, codes
 
 NOVEMBER = "2026-11"
@@ -90,3 +92,13 @@ def test_the_grace_is_a_setting_of_the_cluster(operator: Operator) -> None:
     operator.apply('[[clusters]]\nname = "hpc1"\npartitions = ["cpu"]\nrunaway_grace_seconds = 0\n')
     told(operator, 7, 500 * 3600)
     assert int(listed(operator)[0].counted_until.timestamp()) - START == 3600
+
+
+def test_a_word_about_a_runaway_ends_it_and_its_revert_brings_it_back(operator: Operator) -> None:
+    told(operator, 7, 500 * 3600)
+    key = ("slurm:hpc1", f"7:{START}")
+    say_word(operator.home, *key, Word("amend", "seen on the node", "lin", {"end": "2026-11-01T09:00:00+08:00"}))
+    assert listed(operator) == []
+    assert operator.balance("c-line").credit_used_minor == 10 + 40
+    say_word(operator.home, *key, Word("revert", "no, it was another", "lin"))
+    assert [one.kind for one in listed(operator)] == ["runaway"]

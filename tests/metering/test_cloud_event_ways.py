@@ -139,7 +139,9 @@ def plain_event(name: str) -> dict[str, object]:
     return {"specversion": "1.0", "id": name, "source": "s", "type": "hourbook.usage.v1", "data": data}
 
 
-@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "0.00" + "0" * 9000 + "1", "9" * 9000 + ".5", "-1e400"])
+@pytest.mark.parametrize(
+    "amount", ["1e999999999", "1e-999999999", "0.00" + "0" * 9000 + "1", "9" * 9000 + ".5", "-1e400"]
+)
 def test_a_number_of_cards_that_no_machine_can_hold_is_refused_at_once(amount: str) -> None:
     raw = orjson.dumps({**plain_event("x"), "data": {**plain_event("x")["data"], "resources": {"cards": {"a": 1}}}})  # type: ignore[dict-item]
     (rejected,) = read_events(raw.replace(b'"a":1', f'"a":{amount}'.encode()), format="json", now=NOW).rejected
@@ -173,4 +175,3 @@ def test_two_events_on_one_line_are_no_event() -> None:
         quick, slow = both_ways(lambda body=body: read_events(body, format="jsonl", now=NOW))  # type: ignore[misc]
         assert quick == slow
         assert "not_json" in [row.code for row in quick[1]]
-

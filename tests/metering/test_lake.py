@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +131,65 @@ def test_after_compaction_and_vacuum_nothing_is_lost_and_the_past_is_still_there
 def test_a_frame_that_is_no_lake_row_is_refused(lake: EventLake, lake_rows_of: LakeRows) -> None:
     with pytest.raises(FrameError, match="recorded_seq"):
         lake.append(lake_rows_of(job("a")).drop("recorded_seq"), 1)
+
+
+def test_of_two_writers_with_new_names_both_keep_theirs(
+    lake: EventLake, lake_rows_of: LakeRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write: Callable[..., None] = deltalake.write_deltalake
+    rival = EventLake(lake.root)
+
+    def write_second(*args: object, **kwargs: object) -> None:
+        monkeypatch.setattr("metering.lake.write_deltalake", write)
+        assert rival.append(lake_rows_of({**job("b", batch=1), "user": "bob", "cards": "x:1"}), 1)
+        write(*args, **kwargs)
+
+    monkeypatch.setattr("metering.lake.write_deltalake", write_second)
+    mine = lake_rows_of({**job("a", batch=2, seq=2), "user": "alice", "cards": "y:1"})
+    assert not lake.append(mine, 2)  # the rival's events came first, its names too
+    assert lake.append(mine, 2)
+    assert ids(lake.scan()) == ["b", "a"]
+    assert sorted(lake.names().who["user"]) == ["alice", "bob"]
+    assert sorted(lake.names().cards) == ["x:1", "y:1"]
+    assert named(lake) == {"a": ("alice", "y:1"), "b": ("bob", "x:1")}
+
+
+def named(lake: EventLake) -> dict[str, tuple[str, str]]:
+    """What the numbers of each event stand for."""
+    names = lake.names()
+    rows = pl.concat([lake.part(date).scan().collect() for date in lake.dates()])
+    numbers = rows.select("id", "who_number", "cards_number").iter_rows()
+    return {event: (names.who["user"][who], names.cards[cards]) for event, who, cards in numbers}
+
+
+def test_names_are_numbered_once_however_often_they_occur(lake: EventLake, lake_rows_of: LakeRows) -> None:
+    for number in range(1, 6):
+        lake.append(lake_rows_of({**job(f"j{number}", batch=number, seq=number), "user": f"u{number % 2}"}), number)
+    assert lake.names().who.height == 2
+    assert named(EventLake(lake.root)) == {f"j{number}": (f"u{number % 2}", "") for number in range(1, 6)}
+
+
+def test_only_dates_in_many_files_are_compacted(lake: EventLake, lake_rows_of: LakeRows) -> None:
+    for number in range(1, 9):
+        lake.append(lake_rows_of({**job(f"j{number}", batch=number, seq=number), "user": f"u{number}"}), number)
+    lake.append(lake_rows_of(job("other", day=1, batch=9, seq=9)), 9)
+    before, names = lake.scan().collect().sort("recorded_seq"), named(lake)
+    assert lake.compact_if_needed(most_files=8) == []
+    assert lake.compact_if_needed(most_files=4) == ["2026-11-21"]
+    assert lake.part("2026-11-21").files.height == 1
+    assert lake.compact_if_needed(most_files=4) == []
+    assert lake.scan().collect().sort("recorded_seq").equals(before)
+    assert named(EventLake(lake.root)) == names
+
+
+@pytest.mark.slow
+def test_a_year_of_small_batches_stays_fast_to_read(lake: EventLake, lake_rows_of: LakeRows) -> None:
+    for number in range(1, 2001):
+        lake.append(lake_rows_of({**job(f"j{number}", day=number % 30, batch=number, seq=number)}), number)
+    before = lake.scan().collect().sort("recorded_seq")
+    assert len(lake.compact_if_needed()) == 30
+    begin = time.perf_counter()
+    after = EventLake(lake.root).scan().collect()
+    assert time.perf_counter() - begin < 2
+    assert lake.part("2026-11-21").files.height == 1
+    assert after.sort("recorded_seq").equals(before)

@@ -70,7 +70,7 @@ def test_an_attempt_that_ended_or_has_no_limit_is_left_alone() -> None:
 
 
 def test_the_grace_is_the_one_of_the_day_on_which_the_attempt_started() -> None:
-    dated = [{"seconds": 0}, {"seconds": 60, "effective_from": "2026-11-01"}]
+    dated: list[dict[str, object]] = [{"seconds": 0}, {"seconds": 60, "effective_from": "2026-11-01"}]
     assert counted(attempt(5 * HOUR), runaway_grace_seconds=dated) == HOUR + 60
     dated[1]["effective_from"] = "2026-11-02"
     assert counted(attempt(5 * HOUR), runaway_grace_seconds=dated) == HOUR

@@ -26,7 +26,7 @@ BEYOND_A_SCHEMA = {"bad_time", "end_before_start", "future_time", "suspended_too
 
 
 def is_valid(event: object) -> bool:
-    return VALIDATOR.is_valid(loads(dumps(event), parse_float=Decimal))
+    return bool(VALIDATOR.is_valid(loads(dumps(event), parse_float=Decimal)))
 
 
 def refusal(event: object) -> str:

@@ -11,7 +11,23 @@ NAMES = st.one_of(
     st.sampled_from(["hpc1", "a b", "Ω:x", "用户", 'say "x"', "back\\slash", "null", "true", ": null", "e" * 256]),
     st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12),
 )
-ODD_TEXTS = ["", " ", "\n", "a\x00b", "e" * 257, "u\u200bser", "\ue000", "\u3000", "a\u00a0b", 7, None, True, [], {}, 1.5]
+ODD_TEXTS = [
+    "",
+    " ",
+    "\n",
+    "a\x00b",
+    "e" * 257,
+    "u\u200bser",
+    "\ue000",
+    "\u3000",
+    "a\u00a0b",
+    7,
+    None,
+    True,
+    [],
+    {},
+    1.5,
+]
 ODD_COUNTS = [-1, 1.0, True, "4", None, 2**31, 2**31 + 1, 2**50, 2**53, 2**64, 10**40, 1e300, [], {}]
 TIMES = ["2026-11-22T05:00:00+08:00", "2026-11-22t05:00:00.000z", "2026-11-21T21:00:00Z", "2026-11-22T05:00:00-00:00"]
 ODD_TIMES = [
@@ -51,7 +67,9 @@ def good_events(draw: st.DrawFn) -> dict[str, Any]:
     data |= draw(st.fixed_dictionaries({}, optional={"qos": st.just(""), "job": NAMES, "project": NAMES}))
     counts = {"revision": st.integers(0, 2**50 - 1), "suspended_seconds": st.just(7), "time_limit_seconds": st.just(60)}
     data |= draw(st.fixed_dictionaries({}, optional=counts))
-    keys = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters=";"), min_size=1, max_size=5)
+    keys = st.text(
+        st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters=";"), min_size=1, max_size=5
+    )
     amounts: dict[str, st.SearchStrategy[Any]] = {name: st.integers(0, 2**31) for name in PLACES["amount"]}
     amounts["cards"] = st.dictionaries(keys, st.sampled_from(CARDS), max_size=3)
     amounts["counters"] = st.dictionaries(keys, st.integers(0, 2**53 - 1), max_size=3)
@@ -66,7 +84,9 @@ def events(draw: st.DrawFn) -> Any:  # noqa: ANN401
     """An event that may be wrong in one place."""
     event = draw(good_events())
     data, resources = event["data"], event["data"]["resources"]
-    fault = draw(st.sampled_from(["none", "none", "envelope", "data", "count", "amount", "time", "key", "gone", "cards"]))
+    fault = draw(
+        st.sampled_from(["none", "none", "envelope", "data", "count", "amount", "time", "key", "gone", "cards"])
+    )
     if fault == "envelope":
         name = draw(st.sampled_from(["id", "source", "type", "specversion", "time", "subject", "data", "dataschema"]))
         event[name] = draw(st.sampled_from([*ODD_TEXTS, *ODD_TIMES, "x" * 1025]))
@@ -84,7 +104,9 @@ def events(draw: st.DrawFn) -> Any:  # noqa: ANN401
     elif fault == "cards":
         kind = draw(st.sampled_from(["cards", "counters"]))
         name = draw(st.sampled_from(["a100", "", "a;b:1", "x" * 257, "a\nb"]))
-        resources[kind] = draw(st.one_of(st.just({name: draw(st.sampled_from(ODD_CARDS))}), st.sampled_from(ODD_COUNTS)))
+        resources[kind] = draw(
+            st.one_of(st.just({name: draw(st.sampled_from(ODD_CARDS))}), st.sampled_from(ODD_COUNTS))
+        )
     return event
 
 

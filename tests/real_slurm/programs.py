@@ -6,8 +6,11 @@ import os
 import shutil
 import subprocess
 
-NEEDED = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sacct", "sacctmgr", "sreport")
-PACKAGES = ("slurm-wlm", "slurmdbd", "mariadb-server", "munge")
+NEEDED = (
+    *("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "slurmrestd"),
+    *("sacct", "sacctmgr", "sreport"),
+)
+PACKAGES = ("slurm-wlm", "slurmdbd", "slurmrestd", "mariadb-server", "munge")
 PLACES = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 INSTALL_SECONDS = 900
 

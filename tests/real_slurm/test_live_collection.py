@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 
 from hourbook.applying import apply_files
 from hourbook.cli.collect_slurm import program_bytes
+from hourbook.collecting_slurm import poll_slurm
 from hourbook.database import create_home
+from hourbook.refreshing import refresh
 from hourbook.settings import Settings
 from hourbook.slurm_node.asking import HOUR, Slurm, rows_of, stamp
 from hourbook.slurm_node.hours import ended_attempt, statements
+from metering.events import USAGE_FACTS
+from metering.lake import EventLake
+from metering.slurm_source import SlurmAccess
 from tests.hourbook.served import make_key
 from tests.real_slurm import rolling
 from tests.real_slurm.cluster import NAME, SlurmCluster, running_cluster
@@ -152,6 +158,48 @@ def test_live_collection_through_an_outage_equals_sreport_to_the_second(site: Si
     for who in (CALM, SUSPENDED, REQUEUED, CARDS, RESIZED):
         assert over_hours(ours)[*who, "cpu"] > 0, who
     assert over_hours(ours)[*CARDS, "gres/gpu"] > 0
+
+
+def test_the_server_itself_reads_the_same_from_sacct_and_from_slurmrestd(
+    cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(cluster)
+    requeued = jobs.submit(REQUEUED, "--requeue", "--time=3", seconds=8)
+    jobs.submit(CARDS, "--partition=gpu", "--gres=gpu:a100:2", seconds=1)
+    cluster.wait_for(requeued, "RUNNING")
+    cluster.control("requeue", requeued)
+    jobs.wait_for_all()
+    cluster.wait_until(lambda: rows_are_final(cluster), "accounting that has all ends")
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    socket = f"unix:{start_slurmrestd(cluster)}"
+    by_sacct = collected_by_itself(tmp_path / "sacct", SlurmAccess(lookback_seconds=3 * HOUR))
+    by_rest = collected_by_itself(tmp_path / "rest", SlurmAccess(url=socket, api="v0.0.38", lookback_seconds=3 * HOUR))
+    facts = ["source", "id", "revision", *USAGE_FACTS]
+    assert by_sacct.filter(pl.col("job") == requeued).height == 2  # both attempts
+    assert by_rest.select(facts).sort("id").equals(by_sacct.select(facts).sort("id"))
+
+
+def start_slurmrestd(cluster: SlurmCluster) -> Path:
+    folder = cluster.folder / "rest"
+    folder.mkdir()
+    folder.chmod(0o777)
+    cluster.start("slurmrestd", "-a", "rest_auth/local", "-u", "nobody", f"unix:{folder / 'socket'}")
+    cluster.wait_until((folder / "socket").exists, "slurmrestd")
+    return folder / "socket"
+
+
+def collected_by_itself(folder: Path, access: SlurmAccess) -> pl.DataFrame:
+    folder.mkdir()
+    (folder / "facts.toml").write_text(FACTS, encoding="utf-8")
+    home = create_home(folder / "home", settings=Settings(database_url=""))
+    apply_files(home, [folder / "facts.toml"])
+    polled = poll_slurm(home, NAME, access)
+    assert polled.problems == []
+    refresh(home)
+    events = EventLake(home.lake).scan().collect()
+    home.close()
+    return events
 
 
 def rows_are_final(cluster: SlurmCluster) -> bool:

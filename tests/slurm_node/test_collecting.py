@@ -30,19 +30,20 @@ class Operator:
     key: str
     finance: str
 
-    def jobs(self, day: str) -> int:
-        """How many jobs of the cluster were counted."""
-        asked = {"from": day, "to": day, "by": "account", "timezone": "UTC"}
+    def jobs(self, account: str) -> int:
+        """How many jobs of an account were counted."""
+        days = [time.strftime("%Y-%m-%d", time.gmtime(time.time() + day * 24 * HOUR)) for day in (-2, 1)]
+        asked = {"from": days[0], "to": days[1], "by": "account", "timezone": "UTC"}
         headers = {"Authorization": f"Bearer {self.finance}"}
         rows = httpx.get(f"{self.server.url}/v1/usage", params=asked, headers=headers).json()["rows"]
-        return sum(int(one["jobs"]) for one in rows if one["account"] == "grp")
+        return sum(int(one["jobs"]) for one in rows if one["account"] == account)
 
-    def has_counted(self, jobs: int, day: str) -> bool:
+    def has_counted(self, jobs: int, account: str) -> bool:
         """Whether so many are counted soon, and no more."""
         end = time.monotonic() + 20
-        while self.jobs(day) != jobs and time.monotonic() < end:
+        while self.jobs(account) != jobs and time.monotonic() < end:
             time.sleep(0.1)
-        return self.jobs(day) == jobs
+        return self.jobs(account) == jobs
 
 
 @pytest.fixture(scope="module")
@@ -62,51 +63,53 @@ def some_hours_ago(hours: float) -> int:
     return int(time.time() - hours * HOUR)
 
 
-def day_of(second: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(second))
-
-
 def test_a_turn_sends_what_sacct_says_and_leaves_nothing_behind(operator: Operator, node: LoginNode) -> None:
-    end = some_hours_ago(30 * 24)
-    node.sacct_answers([row(100, end), row(101, end, JobName="a\nb|c\n~d~"), row(102, end, JobName="\x1f")])
-    done = node.collect(operator.server.url, operator.key, "--lookback", "40d")
+    end = some_hours_ago(20)
+    node.sacct_answers(
+        [
+            row(100, end, Account="plain"),
+            row(101, end, Account="plain", JobName="a\nb|c\n~d~"),
+            row(102, end, Account="Plain"),
+        ]
+    )
+    done = node.collect(operator.server.url, operator.key, "--lookback", "1d")
     assert done.returncode == 0, done.stderr
     assert node.waiting() == node.refused() == []
-    assert operator.has_counted(3, day_of(end))
+    assert operator.has_counted(3, "plain")
 
 
 def test_what_is_collected_again_from_zero_counts_once(operator: Operator, node: LoginNode) -> None:
-    end = some_hours_ago(28 * 24)
-    node.sacct_answers([row(110, end), row(111, end)])
+    end = some_hours_ago(20)
+    node.sacct_answers([row(110, end, Account="again"), row(111, end, Account="again")])
     for _ in range(2):
-        assert node.collect(operator.server.url, operator.key, "--lookback", "40d").returncode == 0
+        assert node.collect(operator.server.url, operator.key, "--lookback", "1d").returncode == 0
         (node.folder / "spool" / "state.json").unlink()
-    assert operator.has_counted(2, day_of(end))
+    assert operator.has_counted(2, "again")
 
 
 def test_nothing_is_lost_while_the_server_is_away(operator: Operator, node: LoginNode) -> None:
-    end = some_hours_ago(26 * 24)
-    node.sacct_answers([row(120, end)])
-    assert node.collect(NOWHERE, operator.key, "--lookback", "40d").returncode == 1
+    end = some_hours_ago(20)
+    node.sacct_answers([row(120, end, Account="away")])
+    assert node.collect(NOWHERE, operator.key, "--lookback", "1d").returncode == 1
     assert [name for name in node.waiting() if name.endswith(".sacct.gz")]
     node.sacct_answers([])  # sacct has forgotten it meanwhile
     assert node.collect(operator.server.url, operator.key).returncode == 0
     assert node.waiting() == []
-    assert operator.has_counted(1, day_of(end))
+    assert operator.has_counted(1, "away")
 
 
 def test_a_collector_that_is_killed_at_any_moment_loses_nothing(operator: Operator, node: LoginNode) -> None:
-    end = some_hours_ago(24 * 24)
-    node.sacct_answers([row(job, end) for job in range(130, 160)])
-    command = [*node.command(operator.server.url, "--once", "--lookback", "30d")]
+    end = some_hours_ago(20)
+    node.sacct_answers([row(job, end, Account="killed") for job in range(130, 160)])
+    command = [*node.command(operator.server.url, "--once", "--lookback", "1d")]
     for wait in (0.05, 0.1, 0.2, 0.4):
         process = subprocess.Popen(command, env=node.environment(operator.key), stderr=subprocess.DEVNULL)
         time.sleep(wait)
         process.kill()
         process.wait()
-    assert node.collect(operator.server.url, operator.key, "--lookback", "30d").returncode == 0
+    assert node.collect(operator.server.url, operator.key, "--lookback", "1d").returncode == 0
     assert node.waiting() == []
-    assert operator.has_counted(30, day_of(end))
+    assert operator.has_counted(30, "killed")
 
 
 def test_an_answer_that_breaks_off_is_not_spooled_and_asked_for_again(operator: Operator, node: LoginNode) -> None:
@@ -154,14 +157,14 @@ def test_a_server_that_does_not_know_the_cluster_keeps_the_rows_waiting(operator
 
 
 def test_a_damaged_file_is_set_aside_and_does_not_hold_up_the_others(operator: Operator, node: LoginNode) -> None:
-    end = some_hours_ago(20 * 24)
-    node.sacct_answers([row(230, end)])
-    node.collect(NOWHERE, operator.key, "--lookback", "30d")
+    end = some_hours_ago(20)
+    node.sacct_answers([row(230, end, Account="damaged")])
+    node.collect(NOWHERE, operator.key, "--lookback", "1d")
     (node.folder / "spool" / "waiting" / "000000000000-damaged.sacct.gz").write_bytes(b"\x1f\x8b no gzip")
     node.collect(operator.server.url, operator.key)
     assert node.refused() == ["000000000000-damaged.sacct.gz"]
     assert node.waiting() == []
-    assert operator.has_counted(1, day_of(end))
+    assert operator.has_counted(1, "damaged")
 
 
 def test_the_first_turn_looks_back_twice_the_longest_limit_and_the_next_only_the_overlap(
