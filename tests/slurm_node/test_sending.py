@@ -24,7 +24,7 @@ class Answering(BaseHTTPRequestHandler):
     answer: ClassVar[tuple[int, dict[str, str], str]] = (202, {}, TAKEN)
     asked: ClassVar[list[tuple[str, str]]] = []
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         """Answer."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.asked.append((self.path, self.headers["Authorization"]))
