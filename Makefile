@@ -26,7 +26,7 @@ demo: $(VENV)/run ## close a month of the sample operator; results in demo/
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/python -m pytest -n auto
 
-test-slurm: $(VENV)/dev ## collect from a real Slurm that is installed and started for it (root, 3 min)
+test-slurm: $(VENV)/dev ## collect from a real Slurm that is installed and started for it (root; 2 to 5 min)
 	@$(BIN)/python -m pytest tests/real_slurm -m slurm --override-ini "addopts=-ra --strict-markers --import-mode=importlib"
 
 check: $(VENV)/dev ## lint, types, import rules, tests

@@ -22,7 +22,7 @@ _PIECES = """
     from (
         select *, least(p, e - s) - sum(share) over w as left_over,
             row_number() over (w order by (least(p, e - s) * sec) % (e - s) desc, d) as rank
-        from (select *, least(p, e - s) * sec // (e - s) as share from (
+        from (select *, (least(p, e - s) * sec) // (e - s) as share from (
             select *, least(e, {day} * (d + 1) - {offset}) - greatest(s, {day} * d - {offset}) as sec
             from (select *, unnest(range(first, last + 1)) as d from {rows} where last > first)))
         window w as (partition by {attempt})
@@ -94,9 +94,11 @@ def name_rollup(names: str) -> str:
 
 def usage(first_day: int, last_day: int) -> str:
     """Return the month's usage, one row for all resources."""
-    return f"""create table usage as select {WHO}, d, sum(cpu) as cpu, sum(node) as node, sum(wall) as wall,
-        sum(wall * case when cards = '' then 0 else cast(split_part(cards, ':', 2) as bigint) end) as card,
-        sum(jobs) as jobs from named where d between {first_day} and {last_day} group by all"""
+    thousandths = "case when cards = '' then 0 else cast(split_part(cards, ':', 2) as bigint) end"
+    sums = {"cpu": "cpu", "node": "node", "wall": "wall", "card": f"wall * {thousandths}", "jobs": "jobs"}
+    columns = ", ".join(f"cast(sum({what}) as bigint) as {name}" for name, what in sums.items())
+    return f"""create table usage as select {WHO}, d, {columns}
+        from named where d between {first_day} and {last_day} group by all"""
 
 
 def charges(tables: str) -> str:

@@ -137,7 +137,8 @@ def make_engine(url: str) -> Engine:
 @contextmanager
 def write_session(engine: Engine) -> Iterator[Session]:
     """Open a session that may write: the only writer from its first moment; commits at the end, or undoes it all."""
-    with Session(engine.execution_options(**{WRITES: True})) as session, session.begin():
+    writing = engine.execution_options(**{WRITES: True})
+    with _kind(engine.dialect.name).turn(engine), Session(writing) as session, session.begin():
         # Takes the write lock now: a session that first read and then wrote could act on what is no longer true.
         session.connection()
         yield session

@@ -60,8 +60,10 @@ class Gathering(Generic[Item, Result]):
         while group := self._next():
             try:
                 results = self._work([one.item for one in group])
-            except Exception as error:  # noqa: BLE001 - every caller is told, whatever it is
-                results = [error] * len(group)
+            except BaseException as error:
+                log.exception("work for %d callers failed", len(group))
+                told = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+                results = [told] * len(group)
             for one, result in zip(group, results, strict=True):
                 _answer(one.answer, result)
 

@@ -152,7 +152,7 @@ class Cells:
         rows = pl.concat(
             [filled.with_columns(counter=pl.lit(""), total=pl.lit(0)), totals.with_columns(**nothing)],
             how="diagonal_relaxed",
-        )
+        ).sort("key", "counter")  # whoever counts, on however many cores, writes the same bytes
         _refuse_huge(rows, self.cube.date)
         cuts, key = self.cube.cuts, rows["key"].rename("span") % len(self.cube.cuts)
         named_cells = rows.with_columns(

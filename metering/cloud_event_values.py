@@ -165,7 +165,7 @@ def _problems(now_second: int) -> list[Problem]:
             "future_time",
             pl.lit("it reaches into the future; check the clock of the source"),
         ),
-        (start < 0, "bad_time", pl.format("data.start {} lies before 1970", "start")),
+        (start < 0, "bad_time", _told("data.start ", pl.col("start"), " lies before 1970")),
         (
             pl.col("suspended_seconds") > end - start,
             "suspended_too_long",
@@ -175,23 +175,28 @@ def _problems(now_second: int) -> list[Problem]:
     ]
 
 
+def _told(before: str, text: pl.Expr, after: str) -> pl.Expr:
+    """Put what was said into a message. polars' own `format` panics where only some rows of a column are left."""
+    return pl.lit(before) + text + pl.lit(after)
+
+
 def _time_problems(name: str) -> list[Problem]:
     text, unread = pl.col(name), pl.col(name).is_not_null() & pl.col(f"{name}_at").is_null()
     return [
         (
             unread & text.str.contains(_FRACTIONAL),
             "fractional_seconds",
-            pl.format("data." + name + " {} has a fraction of a second; usage is counted in whole ones", text),
+            _told(f"data.{name} ", text, " has a fraction of a second; usage is counted in whole ones"),
         ),
         (
             unread & text.str.contains(_NAIVE),
             "naive_time",
-            pl.format("data." + name + " {} has no zone; write it as 2026-11-22T04:00:00+08:00", text),
+            _told(f"data.{name} ", text, " has no zone; write it as 2026-11-22T04:00:00+08:00"),
         ),
         (
             unread,
             "bad_time",
-            pl.format("data." + name + " {} is no instant; write it as 2026-11-22T04:00:00+08:00", text),
+            _told(f"data.{name} ", text, " is no instant; write it as 2026-11-22T04:00:00+08:00"),
         ),
     ]
 
@@ -202,11 +207,11 @@ def _said_problems() -> list[Problem]:
         (
             text.str.contains(_NAIVE),
             "naive_time",
-            pl.format("time {} has no zone; write it as 2026-11-22T04:00:00+08:00", text),
+            _told("time ", text, " has no zone; write it as 2026-11-22T04:00:00+08:00"),
         ),
         (
             ~text.str.contains(SAID_PATTERN),
             "bad_time",
-            pl.format("time {} is no instant; write it as 2026-11-22T04:00:00+08:00", text),
+            _told("time ", text, " is no instant; write it as 2026-11-22T04:00:00+08:00"),
         ),
     ]

@@ -210,8 +210,9 @@ class EventLake:
             self._force_to_disk(self._folder, table.version())
         table.create_checkpoint()
 
-    def compact_if_needed(self, most_files: int = MANY_FILES) -> list[str]:
+    def compact_if_needed(self, most_files: int | None = None) -> list[str]:
         """Compact the dates that lie in more than so many files; return them."""
+        most_files = MANY_FILES if most_files is None else most_files
         files = self._files().group_by("start_date").len()
         dates = files.filter(pl.col("len") > most_files)["start_date"].sort().to_list()
         if dates:

@@ -111,10 +111,21 @@ def _count(task: Task) -> bytes:
     lake = EventLake(place_of(task.place))
     if isinstance(lake.root, Path) and not lake.root.is_dir():
         raise SparkRollupError(f"this worker cannot see the lake at {task.place}; share that folder, or use s3://")
+    _refuse_older(lake, task)
     counted = count_date(lake, task.date, RollupPlan.model_validate_json(task.plan), task.as_of)
     packed = io.BytesIO()
     counted.write_ipc(packed, compression="zstd")
     return packed.getvalue()
+
+
+def _refuse_older(lake: EventLake, task: Task) -> None:
+    """Refuse a lake that does not hold what the driver saw: a copy, or a folder that is shared with delay."""
+    files = lake.part(task.date, task.as_of).files
+    held = max(files["recorded_seq"].to_list(), default=0)
+    if held < task.as_of:
+        raise SparkRollupError(
+            f"the lake at {task.place}, as this worker sees it, holds the date up to event {held}, not {task.as_of}"
+        )
 
 
 def _result(count: Future[bytes], date: str) -> pl.DataFrame:

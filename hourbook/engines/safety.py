@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Protocol
 
@@ -36,6 +37,9 @@ class DatabaseKind(Protocol):
 
     def make_engine(self, url: str) -> Engine:
         """Make an engine whose transactions begin as described."""
+
+    def turn(self, engine: Engine) -> AbstractContextManager[None]:
+        """Wait until it is a writer's turn, in the order of asking, and hold it to the end of the block."""
 
     def weaknesses(self, connection: Connection) -> list[str]:
         """Name the settings and tables with which it could lose or spoil what it acknowledged."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from hourbook.engines.safety import BUSY_TIMEOUT_MS, POOL_SIZE, WRITES, DatabaseUnsafeError, Outage
+from hourbook.engines.turns import NoTurnError, Turns, next_of_all
 
 MIN_SQLITE = (3, 37)  # the first with STRICT tables
 MIN_BUSY_TIMEOUT_MS = 5_000
@@ -28,6 +32,7 @@ _WANTED: dict[str, Callable[[Any], bool]] = {
     "busy_timeout": lambda value: value >= MIN_BUSY_TIMEOUT_MS,
     "recursive_triggers": lambda value: value == 1,
 }
+_TURNS: defaultdict[str, Turns] = defaultdict(Turns)  # of each file, however many engines of this process are on it
 
 
 def make_engine(url: str) -> Engine:
@@ -40,6 +45,18 @@ def make_engine(url: str) -> Engine:
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[None]:
+    """Wait for the writers of this process that asked before, as long as for the database itself."""
+    try:
+        with _TURNS[engine.url.database or ""].turn(BUSY_TIMEOUT_MS / 1000):
+            yield
+    except NoTurnError as over:
+        busy = sqlite3.OperationalError("database is locked")
+        busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise OperationalError("BEGIN IMMEDIATE", {}, busy) from over
 
 
 def weaknesses(connection: Connection) -> list[str]:
@@ -101,7 +118,8 @@ def _begin(connection: Connection) -> None:
     """Start a transaction: as the only writer, or as a reader of one state of the database."""
     if connection.get_execution_options().get(WRITES):
         connection.exec_driver_sql("PRAGMA query_only = OFF")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with next_of_all(Path(connection.engine.url.database or "").parent, BUSY_TIMEOUT_MS / 1000):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("PRAGMA query_only = ON")
         connection.exec_driver_sql("BEGIN")

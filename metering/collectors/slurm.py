@@ -55,7 +55,7 @@ def read_sacct(
     zone = timezone or cluster.zone
     # A large file is read piece by piece, so that the memory it takes does not grow with it.
     parts = [
-        shifted(_read(read_lines(piece, columns, delimiter), cluster, zone), lines)
+        shifted(_read(replace(read_lines(piece, columns, delimiter), lines_before=lines), cluster, zone), lines)
         for piece, lines in sacct_pieces(payload, columns, delimiter)
     ]
     declared = timezone.key if timezone else None

@@ -26,7 +26,8 @@ def broken_event(found: SacctLines, row: BrokenRow, cluster: Cluster, zone: Zone
     submit = _second(cells.get("Submit", ""), zone)
     job = cells.get("JobIDRaw", "")
     known = submit is not None and re.search(ID_PATTERN, job) is not None
-    lines = f"line {row.first + 1}" if row.stop == row.first + 1 else f"lines {row.first + 1} to {row.stop}"
+    first, last = row.first + 1 + found.lines_before, row.stop + found.lines_before
+    lines = f"line {first}" if first == last else f"lines {first} to {last}"
     return RejectedEvent(
         code="broken_row",
         message=f"{lines}: not {len(found.layout.columns)} columns, because free text holds the delimiter or a newline "

@@ -35,6 +35,7 @@ class SacctLines:
     broken: list[BrokenRow] = field(default_factory=list)
     continued: int = 0  # lines that only continue the free text of the row above
     headers: int = 0  # repeated header lines
+    lines_before: int = 0  # of the file, where this is a piece of it
 
     def raw(self, first: int, stop: int) -> bytes:
         """Return the bytes of the lines `[first, stop)`, newlines between them included."""

@@ -171,6 +171,21 @@ def test_a_failure_is_told_to_whom_it_concerns(slow: Slow) -> None:
         bad.result(30)
 
 
+def test_a_panic_of_a_library_leaves_nobody_waiting() -> None:
+    class Panic(BaseException):
+        """As polars raises it: no Exception."""
+
+    def work(items: Sequence[int]) -> Sequence[int | Exception]:
+        if 0 in items:
+            raise Panic("assertion failed")
+        return items
+
+    gathering: Gathering[int, int] = Gathering(work, workers=1, most=10, group=1)
+    with pytest.raises(RuntimeError, match="Panic: assertion failed"):
+        gathering.submit(0).result(30)
+    assert gathering.submit(1).result(30) == 1
+
+
 def test_more_than_may_wait_are_refused_at_once(slow: Slow) -> None:
     gathering = Gathering(slow, workers=1, most=3, group=1)
     first = gathering.submit(0)

@@ -85,7 +85,7 @@ def test_turns_that_are_late_are_never_dropped_and_never_overlap(home: Home) -> 
     try:
         for job in scheduler.get_jobs():
             assert (job.coalesce, job.misfire_grace_time, job.max_instances) == (True, None, 1)
-        assert {job.id for job in scheduler.get_jobs()} == {"accrue", "collect", "draft", "seal", "starts"}
+        assert {job.id for job in scheduler.get_jobs()} == {"accrue", "collect", "compact", "draft", "seal", "starts"}
     finally:
         scheduler.shutdown()
 

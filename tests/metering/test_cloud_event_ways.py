@@ -175,3 +175,15 @@ def test_two_events_on_one_line_are_no_event() -> None:
         quick, slow = both_ways(lambda body=body: read_events(body, format="jsonl", now=NOW))  # type: ignore[misc]
         assert quick == slow
         assert "not_json" in [row.code for row in quick[1]]
+
+
+def test_wrong_times_among_good_ones_are_all_told() -> None:
+    odd = ["0000-00-00T00:00:00Z", "2026-11-22T04:00:00", "2026-11-22T04:00:00.5Z", "2026-02-30T04:00:00Z"]
+    told_events = [plain_event(str(number)) for number in range(40)]
+    for number, text in enumerate(odd):
+        data = told_events[number * 9]["data"]
+        assert isinstance(data, dict)
+        data["start"] = text
+    collected = read_events(orjson.dumps(told_events), format="json", now=NOW)
+    assert [row.code for row in collected.rejected] == ["bad_time", "naive_time", "fractional_seconds", "bad_time"]
+    assert all(text in row.message for text, row in zip(odd, collected.rejected, strict=True))

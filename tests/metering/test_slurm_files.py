@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.clusters import Cluster
+from metering.collectors import slurm_rows
 from metering.collectors.slurm import read_sacct
 from metering.collectors.slurm_joins import WINDOW_BYTES
 from metering.collectors.slurm_layout import SacctFileError
@@ -288,3 +289,29 @@ def test_a_zone_of_the_file_wins_over_the_clusters() -> None:
     shanghai = Cluster(name="hpc1", timezone="Asia/Shanghai")
     own = read_sacct(payload, cluster=shanghai).events["start_second"].item()
     assert read_sacct(payload, cluster=shanghai, timezone=ZoneInfo("UTC")).events["start_second"].item() == own + 28_800
+
+
+@pytest.mark.parametrize("layout", [NAME_LAST, NAME_FIRST, NAME_LAST.removesuffix(" JobName")])
+@pytest.mark.parametrize("delimiter", ["|", "~d3l1m1t3r~"])
+def test_a_large_file_says_the_same_read_piece_by_piece(
+    layout: str, delimiter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["train", "two\nlines", "a|b\n\nc|d|e\nf", "\u4e2d\u6587", "x" * 300 + "\n" * 5]
+    rows = [line(layout, job, names[job % len(names)], State="NEW" if job % 7 == 0 else "FAILED") for job in range(400)]
+    payload = log(layout, *rows, line(layout, 999)[:40]).replace(b"|", delimiter.encode())
+    whole = read_sacct(payload, cluster=HPC1, delimiter=delimiter)
+    monkeypatch.setattr(slurm_rows, "PIECE_BYTES", 3000)
+    found = read_sacct(payload, cluster=HPC1, delimiter=delimiter)
+    assert found.events.equals(whole.events)  # the lines that they name, too
+    assert (found.rejected, found.no_usage, found.reading) == (whole.rejected, whole.no_usage, whole.reading)
+    assert found.notes == whole.notes
+
+
+def test_a_row_of_any_pull_has_the_same_bytes_in_quarantine() -> None:
+    payload = log(NAME_LAST, line(NAME_LAST, 1, "a|b", State="NEW"))
+    (first, second) = (
+        read(payload.replace(b"|", mark.encode()), delimiter=mark).rejected[0].raw
+        for mark in ("~11111111~", "~22222222~")
+    )
+    assert first == second
+    assert first.count(b"\x1f") >= NAME_LAST.count(" ")

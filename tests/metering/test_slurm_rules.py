@@ -311,3 +311,28 @@ def test_usage_in_two_months_is_of_no_single_month_and_blocks_each_close() -> No
     times = {"Submit": str(first - 200), "Start": str(first - 200), "End": str(first + 42)}
     assert refused(State="FOO", **times).month == ""
     assert refused(State="FOO", **(times | {"Start": str(first)})).month == "2026-11"
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "seconds"),
+    [
+        ("Timelimit", "1-00:10:00", 87_000),
+        ("Timelimit", "00:05:00", 300),
+        ("Timelimit", "UNLIMITED", None),
+        ("Timelimit", "Partition_Limit", None),
+        ("Timelimit", "", None),
+        ("TimelimitRaw", "5", 300),  # minutes
+        ("TimelimitRaw", "UNLIMITED", None),
+        ("TimelimitRaw", "Partition_Limit", None),
+    ],
+)
+def test_the_time_limit_stands_in_the_evidence_in_seconds(column: str, text: str, seconds: int | None) -> None:
+    columns = [name for name in ROW if name != "Timelimit"] + [column]
+    lines = ["|".join(columns), "|".join((ROW | {column: text})[name] for name in columns)]
+    collected = read_sacct("\n".join(lines).encode(), cluster=HPC1)
+    assert json.loads(collected.events["evidence"][0])["time_limit_seconds"] == seconds
+
+
+def test_a_refused_row_of_a_running_job_is_one_of_many_and_that_of_an_ended_one_is_the_last() -> None:
+    assert refused(AllocTRES="cpu=4,gres/fpga=1", State="RUNNING", End="Unknown").provisional
+    assert not refused(AllocTRES="cpu=4,gres/fpga=1").provisional

@@ -44,11 +44,12 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     every = [usage_event(n, "south" if n % 4 else "physics", day=1 + n % 20, hours=1 + n % 9) for n in range(EVENTS)]
     every += [usage_event(n, day=1 + n % 20, revision=2) for n in range(0, EVENTS, 50)] + every[:40]
     home = open_home(made.home)
-    payload = json.dumps(every).encode()
-    read = read_events(payload, format="json", now=home.now())
-    assert not read.rejected
-    accept_payload(home, payload, read, kind="cloud_events", origin="test")
-    seal_waiting(home)
+    for some in (every, [usage_event(EVENTS, day=20)]):
+        payload = json.dumps(some).encode()
+        read = read_events(payload, format="json", now=home.now())
+        assert not read.rejected
+        accept_payload(home, payload, read, kind="cloud_events", origin="test")
+        seal_waiting(home)
     home.close()
     return made
 
@@ -126,6 +127,18 @@ def test_other_versions_on_a_worker_are_refused(terminal: Terminal, monkeypatch:
         pytest.raises(spark.SparkRollupError, match="install the same on both"),
     ):
         list(spark.count_on_spark(cluster, place, RollupPlan(zones=("UTC",)), {"2026-11-01": 1}))
+
+
+def test_a_worker_that_sees_an_older_lake_is_refused(terminal: Terminal) -> None:
+    from metering.plan import RollupPlan
+    from metering.spark import SparkRollupError, count_on_spark, spark_cluster
+
+    place, date = terminal.home / "lake", "2026-11-19"  # in UTC, the last day's events
+    with (
+        spark_cluster("local[1]") as cluster,
+        pytest.raises(SparkRollupError, match=r"holds the date up to event [0-9]+, not 9999"),
+    ):
+        list(count_on_spark(cluster, place, RollupPlan(zones=("UTC",)), {date: 9999}))
 
 
 def test_engine_and_master_go_together(tmp_path: Path) -> None:

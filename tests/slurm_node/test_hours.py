@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from hourbook import slurm_node
 from hourbook.slurm_node.asking import DAY, FIELDS, HOUR, duration, header
 from hourbook.slurm_node.hours import ended_attempt, event_sum, statements
 from hourbook.slurm_node.windows import Rhythm, due_windows, lookback_for
@@ -96,3 +100,13 @@ def test_rows_are_asked_for_again_for_twice_as_long_as_jobs_may_run() -> None:
 def test_no_free_text_stands_before_the_last_column() -> None:
     assert FIELDS[-1] == "JobName"
     assert not {"Comment", "AdminComment", "SubmitLine", "WorkDir"} & set(FIELDS)
+
+
+@pytest.mark.parametrize("module", sorted(Path(slurm_node.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_the_program_asks_for_nothing_but_python_3_9(module: Path) -> None:
+    tree = ast.parse(module.read_text(encoding="utf-8"), feature_version=(3, 9))
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.Import):
+            assert {name.name.partition(".")[0] for name in statement.names} <= sys.stdlib_module_names
+        if isinstance(statement, ast.ImportFrom) and statement.level == 0:
+            assert (statement.module or "").partition(".")[0] in sys.stdlib_module_names
