@@ -17,7 +17,7 @@ from hourbook.importing import accept_batches
 from hourbook.runaways import capped
 from hourbook.settings import Home, Settings
 from metering.cloud_event_bodies import BLANK, Format, Parsed, TooManyEventsError, parse
-from metering.cloud_events import Read, Refused, read_bodies
+from metering.cloud_events import Read, Refused, read_bodies, within
 from metering.events import Collected, RejectedEvent
 from metering.store import BatchReceipt, IncomingBatch
 
@@ -40,6 +40,7 @@ class Submission:
     gzipped: bool
     key_id: str
     opening: bytes  # with what it must begin; nothing where it may be anything
+    clusters: tuple[str, ...] = ()  # the only ones that the key reports of; none for any
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Intake:
         results: list[Outcome | Exception] = [body for body in bodies if isinstance(body, Exception)]
         if not good:
             return results
-        read = read_bodies([body for body in bodies if isinstance(body, Parsed)], self.home.now())
+        parsed = [body for body in bodies if isinstance(body, Parsed)]
+        reported = [submissions[at].clusters for at in good]
+        read = within(read_bodies(parsed, self.home.now()), parsed, reported)
         receipts = self._record(read, [submissions[at] for at in good])
         outcomes = iter(
             Outcome(receipt.batch_seq, read.rows(number), read.refused[number])

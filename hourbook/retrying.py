@@ -18,13 +18,15 @@ from hourbook.refreshing import Progress, refresh
 from hourbook.rereading import read_rows_again
 from hourbook.settings import Home
 from metering import store as metering
-from metering.cloud_events import read_events
+from metering.cloud_events import NOT_REPORTED, read_events
 from metering.clusters import Cluster
 from metering.collectors.slurm import read_sacct
 from metering.events import Collected
 
 # Rows whose form is broken. No description of a cluster mends them, and what stands inside them is not to be believed.
 BROKEN_CODES = frozenset({"broken_row", "not_json", "not_parquet"})
+# Reading an event again does not tell whose key it came with: only its own sender may send it.
+NEVER_RETRIED = BROKEN_CODES | {NOT_REPORTED}
 DELIMITER = "|"
 
 
@@ -70,7 +72,7 @@ def _open_batches(home: Home) -> list[_Batch]:
         entries = defaultdict(list)
         for entry in metering.quarantine(session, status="open"):
             # What the sealer held back was readable; only a later word of its source settles it.
-            if entry.recorded_seq is None and entry.code not in BROKEN_CODES:
+            if entry.recorded_seq is None and entry.code not in NEVER_RETRIED:
                 entries[entry.batch_seq].append(entry)
         batches = [
             _Batch(batch.kind, batch.origin, orjson.loads(batch.reading), entries[batch.batch_seq])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 from sqlmodel import Session
 
+from hourbook.crash import crash_point
 from hourbook.database import read_session, run_write
 from hourbook.refreshing import Progress, seal_waiting, sealed_to
 from hourbook.settings import Home
@@ -54,8 +55,10 @@ def check_starts(home: Home, progress: Progress = lambda _step, _done, _all: Non
         struck += new
         if not new:
             break
+    crash_point("starts:before_note")
     if checked < head:
         run_write(home.engine, lambda session: store.note_starts_checked(session, head, home.now()))
+    crash_point("starts:after_note")
     return StartCheck(max(checked, head), struck, settle_all(home.engine, lake, home.now()))
 
 
@@ -120,6 +123,8 @@ def _strike(home: Home, lake: EventLake, hashes: pl.Series, dates: list[str]) ->
             digest = hashlib.sha256(to_strike.write_ndjson().encode()).hexdigest()
             collected = Collected(to_strike, (), {})
             store.accept(session, collected, "check of all starts", digest, home.now(), kind="start_check")
+        crash_point("starts:before_commit")
 
     run_write(home.engine, work)
+    crash_point("starts:after_commit")
     return to_strike.height

@@ -8,7 +8,7 @@ revision, takes back what was said before.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -24,8 +24,11 @@ from metering.cloud_event_values import RAW_SCHEMA, judge
 from metering.events import EVENT_SCHEMA, Collected, RejectedEvent
 from metering.usage_schema import EVENT_TYPE
 
-__all__ = ["EVENT_TYPE", "read_bodies", "read_events"]
+__all__ = ["EVENT_TYPE", "read_bodies", "read_events", "within"]
 
+# The code of an event of a cluster that its sender does not report of.
+NOT_REPORTED = "not_reported_by_key"
+_OF_COLLECTORS = r"^(?:csv|kubernetes|lsf|pbs|sge|slurm|swf|uge):(.+)$"
 LONGEST_EVENT = 512 * 1024  # bytes of an event that is not plainly right; a longer one is not looked at
 
 
@@ -79,6 +82,45 @@ def read_bodies(bodies: Sequence[Parsed], now: datetime) -> Read:
         events, positions = events.filter(~judged.wrong), positions.filter(~judged.wrong)
     told = [sorted(refusals, key=lambda one: one.place) for refusals in refused]
     return Read(events, positions, offsets, told)
+
+
+def within(read: Read, bodies: Sequence[Parsed], reported: Sequence[Collection[str]]) -> Read:
+    """Refuse, of each body, the events of clusters that its sender does not report of; one that names none, of any.
+
+    A source written as our collectors write theirs, `slurm:hpc1`, speaks for its cluster: whoever may not report of
+    that one must not say later revisions of its events under the name of another.
+    """
+    wrong = pl.zeros(len(read.positions), dtype=pl.Boolean, eager=True)
+    for number, clusters in enumerate(reported):
+        if clusters:
+            mine = read.positions.is_between(read.offsets[number], read.offsets[number + 1], closed="left")
+            wrong |= mine & read.events.select(_is_foreign(clusters)).to_series()
+    if not wrong.any():
+        return read
+    refused = [list(refusals) for refusals in read.refused]
+    of_others = read.events.filter(wrong).select("source", "cluster", _month())
+    for position, row in zip(read.positions.filter(wrong), of_others.iter_rows(), strict=True):
+        body = _body_at(read.offsets, position)
+        refused[body].append(_foreign(bodies[body], position - read.offsets[body], reported[body], *row))
+    told = [sorted(refusals, key=lambda one: one.place) for refusals in refused]
+    return Read(read.events.filter(~wrong), read.positions.filter(~wrong), read.offsets, told)
+
+
+def _is_foreign(clusters: Collection[str]) -> pl.Expr:
+    mine = pl.Series(sorted(clusters), dtype=pl.String).implode()
+    speaks_for = pl.col("source").str.extract(_OF_COLLECTORS)
+    return ~pl.col("cluster").is_in(mine) | ~speaks_for.is_in(mine).fill_null(value=True)
+
+
+def _month() -> pl.Expr:
+    return pl.from_epoch("start_second", time_unit="s").dt.strftime("%Y-%m")
+
+
+def _foreign(body: Parsed, place: int, clusters: Collection[str], *told: str) -> Refused:
+    source, cluster, month = told
+    known = ", ".join(sorted(clusters))
+    message = f"{source} reports of {cluster}, but this key reports of {known} only; send it with that cluster's key"
+    return _refused(body, place, NOT_REPORTED, message, month)
 
 
 def _offsets(bodies: Sequence[Parsed]) -> list[int]:

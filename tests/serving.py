@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-START_SECONDS = 60
+START_SECONDS = 180  # a loaded machine takes its time
 COMMAND = [sys.executable, "-c", "from hourbook.cli.main import run; run()"]
 
 

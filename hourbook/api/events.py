@@ -78,7 +78,7 @@ async def post_events(request: Request) -> Response:
     intake: Intake = request.app.state.intake
     with intake.room.reserved() as take:
         payload = await read_body(request, MAX_BYTES, take)
-        submission = Submission(payload, form, gzipped, caller.key_id, OPENINGS[kind])
+        submission = Submission(payload, form, gzipped, caller.key_id, OPENINGS[kind], caller.clusters)
         outcome = await wrap_future(intake.submit(submission))
     return Response(_receipt(outcome), HTTPStatus.ACCEPTED, media_type="application/json")
 

@@ -193,7 +193,8 @@ def _open_events(session: Session, event_ids: Collection[str]) -> set[tuple[str,
     for first in range(0, len(every), 500):  # SQLite takes a limited number of parameters
         these = (col(row.event_id).in_(every[first : first + 500]), col(row.status) == "open")
         wanted = select_columns(col(row.source), col(row.event_id), col(row.code)).where(*these)
-        found.update((one[0], one[1], one[2]) for one in session.connection().execute(wanted))
+        for one in session.connection().execute(wanted).mappings():
+            found.add((one["source"], one["event_id"], one["code"]))
     return found
 
 

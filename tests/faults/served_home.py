@@ -31,6 +31,9 @@ from .stored import lost_and_doubled, payments_astray
 NOW = datetime.fromisoformat("2026-11-25T10:00:00+08:00")
 RECEIPT_MINOR = 1200
 REST = 5000  # events in one request
+STARTED_SECONDS = 120  # so long a server may take to answer, on a machine that has much else to do
+ALIVE_SECONDS = 0.6  # a server at most, from its first answer to its end, or as long as it took to answer
+PAYERS = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Site:
 
     def wait(self, server: Child) -> None:
         """Wait until a server answers."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + STARTED_SECONDS
         while True:
             try:
                 self.caller.ask("/v1/events", b"", {})
@@ -70,40 +73,51 @@ class Site:
             else:
                 return
 
-    def kill_often(self, times: int) -> None:
-        """Start a server and kill it at any moment, now and then while it starts, so many times."""
-        for _ in range(times):
+    def kill_often(self, times: int, enough: Callable[[], bool] = lambda: True) -> None:
+        """Start a server and kill it at any moment, now and then while it starts, so many times.
+
+        On a slow machine a server does little in its life; it is killed on, up to three times as often, until `enough`.
+        """
+        killed = 0
+        while killed < times or (killed < 3 * times and not enough()):
             server = self.start()
+            started = time.monotonic()
             if self.chance.random() < 0.15:
                 time.sleep(self.chance.uniform(0.01, 0.4))
             else:
                 self.wait(server)
-                time.sleep(self.chance.uniform(0, 0.6))
+                # As fast as the machine is: what a server does first, it must come to.
+                time.sleep(self.chance.uniform(0, max(ALIVE_SECONDS, time.monotonic() - started)))
             server.kill()
+            killed += 1
 
     def senders(self) -> list[Callable[[threading.Event], None]]:
         """Everyone who sends, each over a connection of its own."""
         batches = [partial(send_events, self.said, self.caller, f"batch{n}", (5, 60)) for n in range(3)]
         singles = [partial(send_events, self.said, self.caller, f"single{n}", (1, 1)) for n in range(2)]
-        payers = [partial(pay, self.said, self.payer, self.stripe, f"payer{n}") for n in range(2)]
+        payers = [partial(pay, self.said, self.payer, self.stripe, f"payer{n}") for n in range(PAYERS)]
         return [*batches, *singles, *payers, self.receive]
 
     def receive(self, stop: threading.Event) -> None:
         """Record receipts by the command line, killing that too now and then; repeat what was not acknowledged."""
         chance = random.Random("receipts")  # noqa: S311
         number = 0
+        longest = 1.0
         while not stop.is_set():
             number += 1
             name = f"bank-{number}"
             self.said.receipts[name] = RECEIPT_MINOR
             while name not in self.said.received and not stop.is_set():
                 output = self.logs / f"topup-{number}-{time.monotonic_ns()}.log"
+                started = time.monotonic()
                 command = self.programs.start(["topup", CUSTOMER, "12.00", "--reference", name], self.own(), output)
                 if chance.random() < 0.5:
-                    time.sleep(chance.uniform(0.05, 1))
+                    time.sleep(chance.uniform(0.05, longest))
                     if command.alive():
                         command.kill()
-                command.wait()
+                else:
+                    command.wait(STARTED_SECONDS)
+                    longest = time.monotonic() - started
                 if f"({name})" in command.said():
                     self.said.received.add(name)
 

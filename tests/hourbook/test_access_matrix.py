@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from hourbook.keys import form_token
+from hourbook.refreshing import refresh
 from tests.hourbook.served import (
     INVOICE,
     NORTH,
@@ -175,6 +176,7 @@ def test_every_route_has_a_row_and_every_row_a_route(hourbook: Served) -> None:
 def test_every_caller_gets_exactly_what_is_its_own(
     hourbook: Served, browsers: Mapping[str, TestClient], row: Row, who: str
 ) -> None:
+    refresh(hourbook.home)  # what callers before sent waits no more, so that nothing but this call can change anything
     before = content_of_database(hourbook.home)
     browser = browsers[who] if row in PAGES else hourbook.client
     kind = "application/json" if row in API else "application/x-www-form-urlencoded"
