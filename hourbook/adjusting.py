@@ -106,7 +106,7 @@ def _valued(line: ChargeLine, catalog: Catalog, others: Mapping[str, int]) -> Ch
     splits = []
     for split in line.splits:
         _, amount = pot.draw(split.quantity, split.day)
-        splits.append(replace(split, amount_minor=amount))
+        splits.append(split._replace(amount_minor=amount))
     return replace(line, amount_minor=sum(split.amount_minor for split in splits), splits=tuple(splits))
 
 

@@ -174,7 +174,7 @@ def waive(home: Home, cluster: str, period: Period, *, reason: str, by: str) -> 
         for row in metering.latest_statements(session, begin, end, [cluster]):
             seen[row.hour_second] = max(seen[row.hour_second], row.number)
     if not checks:
-        raise NoGapError(f"there is no gap of {cluster!r} there; `hourbook gaps show MONTH` shows them")
+        raise NoGapError(f"there is no gap of {cluster!r} there; `hourbook gaps --month MONTH` shows them")
     waivers = [metering.Waiver(GAP, cluster, str(one.hour_second), seen[one.hour_second]) for one in checks]
     run_write(
         home.engine,

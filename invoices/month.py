@@ -220,7 +220,7 @@ def sum_lines(lines: Iterable[ChargeLine]) -> tuple[ChargeLine, ...]:
 
 
 def _taken_back(line: ChargeLine) -> ChargeLine:
-    splits = tuple(replace(s, quantity=-s.quantity, amount_minor=-s.amount_minor) for s in line.splits)
+    splits = tuple(s._replace(quantity=-s.quantity, amount_minor=-s.amount_minor) for s in line.splits)
     return replace(line, quantity=-line.quantity, amount_minor=-line.amount_minor, splits=splits)
 
 

@@ -6,9 +6,9 @@ here; it is left for the slow way, which names what is wrong.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ LONGEST_AMOUNTS = 512 * 1024  # bytes
 _LEFT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # A colon written as an escape would upset the count by which a repeated key is found.
 _ESCAPED_COLON = b"\\u003"
+_DELETE = b"\x7f"
 
 
 def _type_of(field: Field) -> Any:  # noqa: ANN401 - a type
@@ -68,13 +69,13 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Strict(NamedTuple):
-    """Events whose form is right, as JSON in one spelling: separated by commas, amounts as the text that is kept."""
+    """Events whose form is right, read; their amounts are the text that is kept."""
 
-    encoded: bytes
-    events: int
+    events: Sequence[Any]
+    plain: bool  # none of their texts has a letter that must be looked at closely
 
 
-NONE = Strict(b"", 0)
+NONE = Strict((), plain=True)
 
 
 def read_strictly(payload: bytes) -> Strict | None:
@@ -96,11 +97,11 @@ def read_one_strictly(raw: bytes) -> Strict | None:
 def join(parts: Iterable[Strict]) -> Strict:
     """Put events together, in order."""
     filled = [part for part in parts if part.events]
-    return Strict(b",".join(part.encoded for part in filled), sum(part.events for part in filled))
+    return Strict(list(chain.from_iterable(part.events for part in filled)), all(part.plain for part in filled))
 
 
 def _checked(payload: bytes, events: Sequence[Any]) -> Strict | None:
-    """Return the events in one spelling, unless one of them says something twice.
+    """Return the events as they are kept, unless one of them says something twice.
 
     Of a key that occurs twice, only the last was read. Each key has its colon, and each colon in a text stays one, so
     as many colons must be written as were read.
@@ -108,20 +109,22 @@ def _checked(payload: bytes, events: Sequence[Any]) -> Strict | None:
     if not events:
         return NONE
     lost = _list_amounts(events)
-    if lost is None or (b"\\" in payload and _ESCAPED_COLON in payload):
+    escaped = b"\\" in payload
+    if lost is None or (escaped and _ESCAPED_COLON in payload):
         return None
-    encoded = _ENCODER.encode(events)
-    if encoded.count(b":") + lost != payload.count(b":"):
+    if _ENCODER.encode(events).count(b":") + lost != payload.count(b":"):
         return None
-    return Strict(encoded[1:-1], len(events))
+    # JSON has no control character in a text, but for the last of ASCII.
+    return Strict(events, plain=not escaped and payload.isascii() and _DELETE not in payload)
 
 
 def _list_amounts(events: Sequence[Any]) -> int | None:
     """Turn cards and counters into the text that is kept; return how many colons that took away."""
     lost = 0
+    resources = [event.data.resources for event in events]
     for kind in AMOUNTS:
-        stated = [event.data.resources for event in events if getattr(event.data.resources, kind) is not UNSET]
-        raws = [bytes(getattr(resources, kind)) for resources in stated]
+        stated = [one for one in resources if getattr(one, kind) is not UNSET]
+        raws = [bytes(getattr(one, kind)) for one in stated]
         texts = {}
         for raw, times in Counter(raws).items():  # there are few different ones
             text = _amounts_text(kind, raw)
@@ -129,8 +132,8 @@ def _list_amounts(events: Sequence[Any]) -> int | None:
                 return None
             texts[raw] = text
             lost += times * (raw.count(b":") - text.count(":"))
-        for resources, raw in zip(stated, raws, strict=True):
-            setattr(resources, kind, texts[raw])
+        for one, raw in zip(stated, raws, strict=True):
+            setattr(one, kind, texts[raw])
     return lost
 
 
@@ -142,17 +145,6 @@ def _amounts_text(kind: str, raw: bytes) -> str | None:
 
 
 _NAMES = (*fields_of(ENVELOPE, "name"), *fields_of(DATA, "name", "state"))
-
-
-def _schema() -> pl.Schema:
-    def columns(part: Sequence[Field]) -> dict[str, Any]:
-        return {field.name: RAW_SCHEMA[field.name] for field in part if field.name in RAW_SCHEMA}
-
-    data = {**columns(DATA), "resources": pl.Struct(columns(RESOURCES))}
-    return pl.Schema({**columns(ENVELOPE), "data": pl.Struct(data)})
-
-
-_SCHEMA = _schema()
 _SUSPECT = pl.concat_str(_NAMES).str.contains(f"[{UNSEEN}]")
 
 
@@ -160,7 +152,38 @@ def columns_of(strict: Strict) -> tuple[pl.DataFrame, pl.Series]:
     """Return the values of events as columns, and which of them have a name that must be looked at closely."""
     if not strict.events:
         return RAW_SCHEMA.to_frame(), pl.Series("suspect", [], dtype=pl.Boolean)
-    read = pl.read_json(io.BytesIO(b"[" + strict.encoded + b"]"), schema=_SCHEMA).unnest("data").unnest("resources")
-    if read.height != strict.events:
-        raise AssertionError(f"{strict.events} events became {read.height}")
-    return read[RAW_SCHEMA.names()], read.select(_SUSPECT).to_series()
+    *envelope, data = _read_envelope(strict.events)
+    *stated, resources = _read_data(data)
+    values = (*envelope, *stated, *_read_resources(resources))
+    frame = pl.DataFrame([_column(field, said) for field, said in zip(_FIELDS, values, strict=True)])
+    if strict.plain:
+        nothing = pl.Series("suspect", [False], dtype=pl.Boolean)
+        return frame[RAW_SCHEMA.names()], nothing.new_from_index(0, frame.height)
+    return frame[RAW_SCHEMA.names()], frame.select(_SUSPECT).to_series()
+
+
+def _kept(part: Sequence[Field]) -> list[Field]:
+    return [field for field in part if field.name in RAW_SCHEMA]
+
+
+def _reader(part: Sequence[Field], *more: str) -> Callable[[Sequence[Any]], Sequence[list[Any]]]:
+    """Return what takes objects apart, by field; written out, an attribute is read in half the time."""
+    names = (*(field.name for field in _kept(part)), *more)
+    lists = ", ".join(f"[one.{name} for one in objects]" for name in names)
+    reader: Callable[[Sequence[Any]], Sequence[list[Any]]] = eval(f"lambda objects: ({lists},)", {})  # noqa: S307 - of our own names
+    return reader
+
+
+_FIELDS = (*_kept(ENVELOPE), *_kept(DATA), *_kept(RESOURCES))
+_read_envelope = _reader(ENVELOPE, "data")
+_read_data = _reader(DATA, "resources")
+_read_resources = _reader(RESOURCES)
+
+
+def _column(field: Field, values: Sequence[Any]) -> pl.Series:
+    """Make a column of what was said in a field; what was not said is NULL."""
+    dtype = RAW_SCHEMA[field.name]
+    if values[0] is UNSET and values.count(UNSET) == len(values):
+        return pl.Series(field.name, [None], dtype=dtype).new_from_index(0, len(values))
+    said = values if field.required else [None if value is UNSET else value for value in values]
+    return pl.Series(field.name, said, dtype=dtype)

@@ -91,7 +91,7 @@ def _parse_lines(payload: bytes, most: int | None) -> Parsed:
     told = [line.strip(BLANK) for line in items.raws]
     # Each line must open an object of its own, so that no comma put between joins the halves of one.
     strict = read_strictly(b"[" + b",".join(told) + b"]") if all(line[:1] == b"{" for line in told) else None
-    if strict is not None and strict.events == len(filled):
+    if strict is not None and len(strict.events) == len(filled):
         return _all_right(strict, lambda: items)
     return _one_by_one(items)
 
@@ -116,7 +116,7 @@ def _check_number(events: int, most: int | None) -> None:
 
 
 def _all_right(strict: Strict, items: Callable[[], _Items]) -> Parsed:
-    return Parsed(strict.events, strict, range(strict.events), (), items)
+    return Parsed(len(strict.events), strict, range(len(strict.events)), (), items)
 
 
 def _one_by_one(items: _Items) -> Parsed:

@@ -64,6 +64,9 @@ class PriceInForce:
     change: PriceChange
 
 
+Timeline = tuple[list[date], list[PriceInForce]]  # prices, oldest first, each with the day from which it holds
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Everything that says what usage is whose, and what it costs."""
@@ -157,12 +160,26 @@ class Catalog:
 
     def price_on(self, sku: str, contract: str, day: date) -> PriceInForce:
         """Return the contract's own price of a day, else the price book's; refuse a day before the first."""
-        own = self._latest(contract, sku, day) if contract else None
-        change = own or self._latest(ANY_CONTRACT, sku, day)
-        if change is None:
+        known = self._timelines.get((contract, sku))
+        days, prices = known or self._timelines.setdefault((contract, sku), self._timeline(contract, sku))
+        at = bisect_right(days, day)
+        if not at:
             raise PriceNotFoundError(sku, day)
-        owner = f"contract:{contract}" if own else "book"
-        return PriceInForce(f"{owner}:{sku}:{change.effective_from.isoformat()}", change)
+        return prices[at - 1]
+
+    @cached_property
+    def _timelines(self) -> dict[tuple[str, str], Timeline]:
+        # Filled as they are asked for: a contract buys few of the SKUs.
+        return {}
+
+    def _timeline(self, contract: str, sku: str) -> Timeline:
+        """Return a SKU's prices under a contract by first day: the book's, until the contract has its own."""
+        own = self.price_histories.get((contract, sku), ()) if contract else ()
+        book = self.price_histories.get((ANY_CONTRACT, sku), ())
+        before = [change for change in book if not own or change.effective_from < own[0].effective_from]
+        owned = [("book", change) for change in before] + [(f"contract:{contract}", change) for change in own]
+        prices = [PriceInForce(f"{owner}:{sku}:{change.effective_from.isoformat()}", change) for owner, change in owned]
+        return [price.change.effective_from for price in prices], prices
 
     def list_price_on(self, sku: str, day: date) -> PriceChange | None:
         """Return the price book's price of a day, where it has one."""

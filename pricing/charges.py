@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import polars as pl
 
@@ -56,8 +56,7 @@ class LineKey:
         )
 
 
-@dataclass(frozen=True, order=True)
-class Split:
+class Split(NamedTuple):
     """The part of a line that one day, project, user and cluster account for; amounts by largest remainder."""
 
     day: date

@@ -44,12 +44,9 @@ class _Used(NamedTuple):
     quantity: int
 
 
-class _Part(NamedTuple):
-    """The part of a row that one line takes."""
-
-    used: _Used
-    quantity: int
-    amount_minor: int  # of packs; priced parts get theirs from the line's total
+# The part of a row that one line takes: the row and how much of its quantity.
+_Part = tuple[_Used, int]
+_Place = tuple[str, str, int]  # of a line: contract, price entry and tier
 
 
 def rate_month(
@@ -117,11 +114,11 @@ class _SkuMonth:
         self._scale = catalog.scale(sku)
         self._pots = pots_in_order(packs, catalog)
         self._counted = 0  # of the month's quantity beyond packs: where in the tiers the next part falls
-        self._prices: dict[tuple[str, date], tuple[PriceInForce, tuple[Step, ...]]] = {}
-        self._priced: dict[tuple[str, str, int], list[_Part]] = {}  # by contract, price entry and tier
+        self._entries: dict[str, tuple[Step, ...]] = {}  # by price entry
+        self._priced: dict[_Place, list[_Part]] = {}
         self._by_volume: list[_Part] = []  # priced when the month's whole quantity is known
-        self._steps: dict[tuple[str, str, int], tuple[PriceInForce, Step]] = {}
-        self._drawn: dict[str, list[_Part]] = {}  # by pack
+        self._steps: dict[_Place, tuple[PriceInForce, Step]] = {}
+        self._drawn: dict[str, list[tuple[_Used, int, int]]] = {}  # by pack: the row, how much of it, what it released
         self._states = {state.pack.id: state for state in packs}
 
     def rate(self, rows: Iterable[_Used]) -> Iterator[ChargeLine]:
@@ -129,85 +126,96 @@ class _SkuMonth:
         customer = ""
         for used in rows:
             customer = used.customer
-            rest = used.quantity
-            for state, taken, amount in draw_from(self._pots, rest, used.day):
-                self._drawn.setdefault(state.pack.id, []).append(_Part(used, taken, amount))
-                rest -= taken
-            self._price(used, rest)
+            rest = self._draw(used) if self._pots else used.quantity
+            if rest:
+                self._price(used, rest)
         self._price_by_volume()
         for place, parts in self._priced.items():
             yield self._priced_line(customer, place, parts)
-        for pack_id, parts in self._drawn.items():
-            yield self._pack_line(self._states[pack_id], parts)
+        for pack_id, drawn in self._drawn.items():
+            yield self._pack_line(self._states[pack_id], drawn)
+
+    def _draw(self, used: _Used) -> int:
+        """Draw packs for a row of usage; return what they do not cover."""
+        rest = used.quantity
+        for state, taken, amount in draw_from(self._pots, rest, used.day):
+            self._drawn.setdefault(state.pack.id, []).append((used, taken, amount))
+            rest -= taken
+        return rest
 
     def _price(self, used: _Used, quantity: int) -> None:
-        if not quantity:
-            return
-        price, steps = self._price_on(used.contract, used.day)
+        price = self._catalog.price_on(self._sku.id, used.contract, used.day)
         if price.change.tier_mode == "volume":
-            self._by_volume.append(_Part(used, quantity, 0))
+            self._by_volume.append((used, quantity))
         else:
-            for step, part in cut_at_steps(steps, self._counted, quantity):
-                self._place(price, step, _Part(used, part, 0))
+            for step, part in cut_at_steps(self._steps_of(price), self._counted, quantity):
+                self._place(price, step, (used, part))
         self._counted += quantity
 
     def _price_by_volume(self) -> None:
-        for part in self._by_volume:
-            price, steps = self._price_on(part.used.contract, part.used.day)
-            self._place(price, step_reached(steps, self._counted), part)
+        for used, quantity in self._by_volume:
+            price = self._catalog.price_on(self._sku.id, used.contract, used.day)
+            self._place(price, step_reached(self._steps_of(price), self._counted), (used, quantity))
+
+    def _steps_of(self, price: PriceInForce) -> tuple[Step, ...]:
+        known = self._entries.get(price.sku_price_id)
+        if known is None:
+            known = self._entries[price.sku_price_id] = steps_of(price.change, self._scale)
+        return known
 
     def _place(self, price: PriceInForce, step: Step, part: _Part) -> None:
         """Put a part on the line of its contract, price entry and step."""
-        place = (part.used.contract, price.sku_price_id, step.number)
-        self._steps[place] = (price, step)
-        self._priced.setdefault(place, []).append(part)
+        place = (part[0].contract, price.sku_price_id, step.number)
+        parts = self._priced.get(place)
+        if parts is None:
+            parts = self._priced[place] = []
+            self._steps[place] = (price, step)
+        parts.append(part)
 
-    def _price_on(self, contract: str, day: date) -> tuple[PriceInForce, tuple[Step, ...]]:
-        known = self._prices.get((contract, day))
-        if known is None:
-            price = self._catalog.price_on(self._sku.id, contract, day)
-            known = self._prices[contract, day] = (price, steps_of(price.change, self._scale))
-        return known
-
-    def _priced_line(self, customer: str, place: tuple[str, str, int], parts: Sequence[_Part]) -> ChargeLine:
+    def _priced_line(self, customer: str, place: _Place, parts: Sequence[_Part]) -> ChargeLine:
         contract, price_id, tier = place
         price, step = self._steps[place]
-        quantities = [part.quantity for part in parts]
+        quantities = [quantity for _, quantity in parts]
         amount = to_minor(Fraction(step.unit_price) * Fraction(sum(quantities), self._scale), self._catalog.currency)
         shares = largest_remainder(amount, quantities)
-        priced = [part._replace(amount_minor=share) for part, share in zip(parts, shares, strict=True)]
         key = LineKey(customer, contract, self._sku.id, price_id, tier, self._month)
-        listed = step.unit_price if price_id.startswith("book:") else self._listed(parts)
-        return self._line(key, priced, (step.unit_price, listed, price.change.reference))
+        rows = [used for used, _ in parts]
+        listed = step.unit_price if price_id.startswith("book:") else self._listed(rows)
+        terms = (step.unit_price, listed, price.change.reference)
+        return self._line(key, terms, zip(rows, quantities, shares, strict=True))
 
-    def _pack_line(self, state: PackState, parts: Sequence[_Part]) -> ChargeLine:
+    def _pack_line(self, state: PackState, drawn: Sequence[tuple[_Used, int, int]]) -> ChargeLine:
         pack = state.pack
         key = LineKey(pack.customer, pack.contract, self._sku.id, state.sku_price_id, 0, self._month)
-        return self._line(key, parts, (shown_unit_price(pack), self._listed(parts), pack.reference))
+        listed = self._listed([used for used, _, _ in drawn])
+        return self._line(key, (shown_unit_price(pack), listed, pack.reference), drawn)
 
-    def _listed(self, parts: Sequence[_Part]) -> Decimal | None:
-        """Return the price book's price on the parts' days, before any volume; None where it is not one price."""
-        changes = {self._catalog.list_price_on(self._sku.id, day) for day in {part.used.day for part in parts}}
+    def _listed(self, rows: Sequence[_Used]) -> Decimal | None:
+        """Return the price book's price on the rows' days, before any volume; None where it is not one price."""
+        changes = {self._catalog.list_price_on(self._sku.id, day) for day in {used.day for used in rows}}
         prices = {change.steps()[0].unit_price if change else None for change in changes}
         return prices.pop() if len(prices) == 1 else None
 
-    def _line(self, key: LineKey, parts: Sequence[_Part], price: tuple[Decimal, Decimal | None, str]) -> ChargeLine:
-        unit_price, listed, reference = price
+    def _line(
+        self, key: LineKey, terms: tuple[Decimal, Decimal | None, str], parts: Iterable[tuple[_Used, int, int]]
+    ) -> ChargeLine:
+        """Write a line from its terms (unit price, list price, reference) and parts (row, quantity, amount)."""
+        unit_price, listed, reference = terms
+        splits = tuple(
+            Split(used.day, used.project, used.user, used.cluster, quantity, amount) for used, quantity, amount in parts
+        )
         return ChargeLine(
             key=key,
             category="Usage",
             product=self._sku.product,
             unit=self._sku.unit,
-            quantity=sum(part.quantity for part in parts),
+            quantity=sum(split.quantity for split in splits),
             unit_price=unit_price,
             list_unit_price=listed,
-            amount_minor=sum(part.amount_minor for part in parts),
+            amount_minor=sum(split.amount_minor for split in splits),
             tax_rate=self._catalog.tax_rate(self._sku.id),
             reference=reference,
-            splits=tuple(
-                Split(p.used.day, p.used.project, p.used.user, p.used.cluster, p.quantity, p.amount_minor)
-                for p in parts
-            ),
+            splits=splits,
         )
 
 

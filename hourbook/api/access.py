@@ -65,7 +65,7 @@ async def _caller(request: Request) -> Caller:
 
 def _check(caller: Caller, roles: Collection[Role]) -> Caller:
     if caller.role not in roles:
-        raise NotAllowedError(f"a {caller.role} key cannot do this; it needs the role {' or '.join(roles)}")
+        raise NotAllowedError(f"a key of role {caller.role} cannot do this; it needs the role {' or '.join(roles)}")
     return caller
 
 

@@ -16,6 +16,8 @@ from metering import store
 from tests.homes import NewHome
 from tests.hourbook.lake_stories import MIDNIGHT, NOW, Site
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 YEAR = 365 * 86_400
 # Sealing looks at a batch's own dates alone, as if many others had received events since.

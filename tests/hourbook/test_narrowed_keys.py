@@ -11,8 +11,10 @@ import pytest
 
 from hourbook.accruing import accrue_open_months
 from hourbook.database import read_session, run_write
+from hourbook.intake import Intake, Outcome, Submission
 from hourbook.keys import create_key
 from hourbook.retrying import retry_quarantine
+from hourbook.settings import Settings
 from metering import store as metering
 from tests.hourbook.served import Served, served, usage_event
 
@@ -48,8 +50,8 @@ def test_an_event_of_another_cluster_is_rejected_and_its_neighbours_count(hourbo
     assert (usage_of(hourbook, "hpc1"), usage_of(hourbook, "ai9")) == (before + 2, 0)
     with read_session(hourbook.home.engine) as session:
         (entry,) = metering.quarantine(session, status="open")
-    assert (entry.code, entry.month, entry.event_id) == (CODE, "2026-11", "job-101")
-    assert "this key reports of hpc1 only" in entry.message
+        assert (entry.code, entry.month, entry.event_id) == (CODE, "2026-11", "job-101")
+        assert "this key reports of hpc1 only" in entry.message
 
 
 def test_a_source_that_speaks_for_another_cluster_is_none_of_its_own(hourbook: Served) -> None:
@@ -80,6 +82,12 @@ def test_a_log_of_another_cluster_is_refused_whole(hourbook: Served) -> None:
 
 
 def test_bodies_of_several_keys_that_wait_together_are_judged_each_by_its_own(hourbook: Served) -> None:
-    with_both = [orjson.loads(orjson.dumps(usage_event(number, cluster="ai9"))) for number in (200, 201)]
-    assert sent(hourbook, with_both[0], who="collector") == [""]
-    assert sent(hourbook, with_both[1]) == [CODE]
+    intake = Intake(hourbook.home, Settings())
+    other = orjson.dumps([usage_event(200), usage_event(201, cluster="ai9")])
+    bodies = [
+        Submission(other, "json", gzipped=False, key_id=key, opening=b"[", clusters=clusters)
+        for key, clusters in (("any", ()), ("hpc1", ("hpc1",)), ("ai9", ("ai9",)))
+    ]
+    outcomes = intake._take_in(bodies)  # noqa: SLF001 - together, for sure
+    refused = [[one.place for one in outcome.refused] for outcome in outcomes if isinstance(outcome, Outcome)]
+    assert refused == [[], [1], [0]]
