@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_DIR ?= hourbook-data
+EVENTS ?= 10000000
 
 .PHONY: help demo test test-slurm check bench serve clean
 
@@ -20,6 +21,10 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/bench: $(VENV)/run requirements-bench.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
 demo: $(VENV)/run ## close a month of the sample operator; results in demo/
 	@$(BIN)/python -m hourbook.demo
 
@@ -35,6 +40,11 @@ check: $(VENV)/dev ## lint, types, import rules, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n auto
+
+bench: $(VENV)/bench ## measure against the peers: EVENTS=10000000 unless said otherwise
+	$(BIN)/python -m benchmarks.close --events $(EVENTS)
+	$(BIN)/python -m benchmarks.late --events $(EVENTS)
+	$(BIN)/python -m benchmarks.ingest
 
 serve: $(VENV)/run ## serve API and pages of ./hourbook-data on port 8000
 	@$(BIN)/hourbook --home $(HOME_DIR) serve --port 8000
