@@ -108,6 +108,22 @@ def check_hours(home: Home, session: Session, period: Period, cluster: str | Non
     return checks
 
 
+def expects_statements(checks: Iterable[HourCheck]) -> bool:
+    """Tell whether anything could be missed at all: whether a statement is due, or was made, of any hour."""
+    return any(check.state != "not_expected" for check in checks)
+
+
+def undescribed(session: Session, clusters: Iterable[str]) -> list[str]:
+    """Return those of these clusters that are not described: what is stated of them is kept and never compared."""
+    return sorted(set(clusters) - facts.as_of(session).get("cluster", {}).keys())
+
+
+def not_compared(session: Session, period: Period) -> list[str]:
+    """Return the clusters of which something was stated in a period and nothing can be compared."""
+    begin, end = (int(instant.timestamp()) for instant in (period.start, period.end))
+    return undescribed(session, metering.stated_clusters(session, begin, end))
+
+
 def _check(
     home: Home, cluster: Cluster, hour: int, stated: Mapping[str, tuple[int, str]], found: Mapping[HourKey, Arrived]
 ) -> HourCheck:

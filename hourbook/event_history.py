@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ from hourbook.event_bills import BilledShare, billed_shares
 from hourbook.keys import Caller
 from hourbook.settings import Home
 from metering import store as metering
-from metering.amendments import UnknownEventError, word_number
+from metering.amendments import UnknownEventError, is_word, word_number
 from metering.identity import KEY, STRUCK, key_hash, mark
 from metering.lake import EventLake
 from pricing.catalog import Catalog
@@ -28,13 +28,17 @@ USAGE = (
 )
 
 
+# What became of a row that would count, had the operator not said a word about the event.
+HELD = "held_by_word"
+
+
 @dataclass(frozen=True)
 class Revision:
     """One row of an event: what was said, by whom, and whether it counts."""
 
     revision: int
     word: int  # the operator's n-th word about the event; 0 for what its source says
-    status: str  # kept duplicate superseded conflict conflicting_final reverted struck
+    status: str  # one of metering.identity.STATUSES, or HELD
     usage: Mapping[str, Any]
     start: datetime
     end: datetime
@@ -68,13 +72,17 @@ class EventHistory:
         if caller.role in {"finance", "operator"}:
             return self
         if caller.role == "collector":
-            mine = caller.may_report(self.cluster)
-            return (
-                EventHistory(self.source, self.id, self.cluster, self.revisions, self.quarantined, ()) if mine else None
-            )
+            return self._reported_by(caller)
         own = tuple(_for_customer(one) for one in self.revisions if one.customer == caller.customer)
         billed = tuple(one for one in self.billed if one.customer == caller.customer)
         return EventHistory(self.source, self.id, self.cluster, own, (), billed) if own or billed else None
+
+    def _reported_by(self, caller: Caller) -> EventHistory | None:
+        """Return the rows of a collector's clusters; what stands in quarantine is for the event's own cluster."""
+        own = tuple(one for one in self.revisions if caller.may_report(one.usage["cluster"]))
+        quarantined = self.quarantined if caller.may_report(self.cluster) else ()
+        cluster = own[0].usage["cluster"] if own else self.cluster
+        return EventHistory(self.source, self.id, cluster, own, quarantined, ()) if own or quarantined else None
 
 
 # What a source says besides is the operator's: where a job ran, who spoke. The reason of a word is the customer's too.
@@ -86,21 +94,30 @@ def _for_customer(one: Revision) -> Revision:
     return Revision(**{**vars(one), "evidence": evidence, "origin": ""})
 
 
-def event_rows(home: Home, source: str, event_id: str) -> pl.DataFrame:
-    """Return every row that the lake holds of an event, oldest first."""
-    return rows_of(home, pl.DataFrame({"source": [source], "id": [event_id]}))
+def event_rows(home: Home, source: str, event_id: str, start_date: date | None = None) -> pl.DataFrame:
+    """Return every row that the lake holds of an event, oldest first; with a date, those that start on it in UTC."""
+    dates = None if start_date is None else [start_date.isoformat()]
+    return rows_of(home, pl.DataFrame({"source": [source], "id": [event_id]}), dates)
 
 
-def rows_of(home: Home, keys: pl.DataFrame) -> pl.DataFrame:
-    """Return every row that the lake holds under these sources and ids, on any date, oldest first."""
+def rows_of(home: Home, keys: pl.DataFrame, dates: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return every row that the lake holds under these sources and ids, oldest first; without dates all are read."""
     hashes = key_hash(keys).unique().implode()
-    rows = EventLake(home.lake).scan().filter(pl.col("key_hash").is_in(hashes)).collect()
+    rows = EventLake(home.lake).scan(dates).filter(pl.col("key_hash").is_in(hashes)).collect()
     return rows.join(keys.select(KEY).unique(), on=list(KEY), how="semi").sort("recorded_seq")
 
 
-def event_history(home: Home, session: Session, source: str, event_id: str, *, billed: bool = True) -> EventHistory:
-    """Follow one event, or refuse where nothing is known of it."""
-    rows = event_rows(home, source, event_id)
+def event_history(
+    home: Home,
+    session: Session,
+    source: str,
+    event_id: str,
+    *,
+    billed: bool = True,
+    start_date: date | None = None,
+) -> EventHistory:
+    """Follow one event, or refuse where nothing is known of it; who knows its date of start spares reading the lake."""
+    rows = event_rows(home, source, event_id, start_date)
     quarantined = tuple(_quarantined(session, source, event_id))
     if rows.is_empty() and not quarantined:
         raise UnknownEventError(source, event_id)
@@ -113,7 +130,7 @@ def event_history(home: Home, session: Session, source: str, event_id: str, *, b
 def _revisions(session: Session, rows: pl.DataFrame) -> Iterator[Revision]:
     batches = _batches(session, rows["batch_seq"].unique().to_list())
     owners = _owners(session, rows)
-    for row, owner in zip(mark(rows).iter_rows(named=True), owners, strict=True):
+    for row, owner in zip(_marked(rows).iter_rows(named=True), owners, strict=True):
         origin, received_at = batches.get(row["batch_seq"], ("", None))
         yield Revision(
             revision=row["revision"],
@@ -128,6 +145,13 @@ def _revisions(session: Session, rows: pl.DataFrame) -> Iterator[Revision]:
             evidence=orjson.loads(row["evidence"] or "{}"),
             customer=owner,
         )
+
+
+def _marked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Say what became of each row; what a word alone keeps from counting is no earlier state, but held."""
+    without_words = mark(rows.filter(~is_word())).filter(pl.col("status") == "kept")
+    held = (pl.col("status") == "superseded") & pl.col("recorded_seq").is_in(without_words["recorded_seq"].implode())
+    return mark(rows).with_columns(status=pl.when(held).then(pl.lit(HELD)).otherwise("status"))
 
 
 def _batches(session: Session, numbers: Sequence[int]) -> dict[int, tuple[str, datetime]]:

@@ -20,6 +20,7 @@ from hourbook.reading import Pins, Reading
 from hourbook.settings import Home
 from metering.identity import AMENDED, REVERTED, STRUCK, canonical_facts
 from metering.lake import EventLake
+from metering.runaways import stated_end
 from pricing.assignment import assign
 
 
@@ -56,14 +57,15 @@ def _plain_seconds(home: Home, pins: Pins, begin: int, end: int) -> tuple[dict[s
     # Whole dates: the row that counts may end before the window though an earlier one reached into it.
     dates = lake.partitions().filter(pl.col("last_second") > begin)["start_date"].to_list()
     rows = lake.scan(dates, as_of=pins.recorded_seq).collect()
-    # At one revision the event's own word stands as first recorded; of a log the later end, then the greater text.
+    # At one revision the event's own word stands as first recorded; of a log the later end, then the greater text. Rows
+    # that stated the same count as the first of them was capped.
     latest = (
         _without_taken_back(rows)
         .with_columns(
-            late=pl.when("revision_derived").then("end_second").otherwise(-pl.col("recorded_seq")),
+            late=pl.when("revision_derived").then(stated_end()).otherwise(-pl.col("recorded_seq")),
             text=pl.when("revision_derived").then(canonical_facts()).otherwise(pl.lit("")),
         )
-        .sort("revision", "late", "text")
+        .sort("revision", "late", "text", -pl.col("recorded_seq"))
         # By date, too: a strike is the last word in its partition, and says nothing of the event's own.
         .group_by("source", "id", "start_date")
         .last()

@@ -21,7 +21,8 @@ from metering.usage import HOURS, ROLLUP_FIELDS, hours
 from pricing.assignment import LABELS, label
 from pricing.catalog import Catalog
 
-FIELDS = (*ROLLUP_FIELDS, *LABELS)
+METERED_FIELDS = ROLLUP_FIELDS  # what is known of usage without customers and SKUs
+FIELDS = (*METERED_FIELDS, *LABELS)
 COLUMNS = (*HOURS, "jobs")
 SOLD_FIELDS = ("sku", "product")
 # How usage that a SKU sells is counted in the report: by the SKU's unit, whatever it was measured as.

@@ -232,6 +232,11 @@ def backfilled(events: pl.DataFrame, known: pl.DataFrame, word: Word) -> pl.Data
         raise AmendmentRefusedError(
             f"event {others['id'][0]} was recorded with another start; give it an id of its own"
         )
+    moved = rows.filter(pl.col("known_cluster").is_not_null() & (pl.col("known_cluster") != pl.col("cluster")))
+    if moved.height:
+        raise AmendmentRefusedError(
+            f"event {moved['id'][0]} was recorded as of cluster {moved['known_cluster'][0]}; give it an id of its own"
+        )
     said = {"word": word.kind, "reason": word.reason, "by": word.by}
     evidence = [orjson.dumps({**orjson.loads(text or "{}"), **said}).decode() for text in rows["evidence"]]
     return rows.with_columns(
@@ -244,7 +249,9 @@ def backfilled(events: pl.DataFrame, known: pl.DataFrame, word: Word) -> pl.Data
 def _words_before(known: pl.DataFrame) -> pl.DataFrame:
     words = known.filter(is_word())
     return words.group_by("source", "id").agg(
-        latest=pl.col("revision").max(), known_start=pl.col("start_second").first()
+        latest=pl.col("revision").max(),
+        known_start=pl.col("start_second").first(),
+        known_cluster=pl.col("cluster").first(),
     )
 
 

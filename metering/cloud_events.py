@@ -90,6 +90,8 @@ def within(read: Read, bodies: Sequence[Parsed], reported: Sequence[Collection[s
     A source written as our collectors write theirs, `slurm:hpc1`, speaks for its cluster: whoever may not report of
     that one must not say later revisions of its events under the name of another.
     """
+    if not any(reported):
+        return read
     wrong = pl.zeros(len(read.positions), dtype=pl.Boolean, eager=True)
     for number, clusters in enumerate(reported):
         if clusters:

@@ -6,6 +6,8 @@ on the latest revision. What is left, some disputes and the operator's words, `m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from metering.identity import AMENDED, KEY, winners
@@ -39,13 +41,17 @@ _FACTS = (
 )
 
 
+# Reads recorded number and evidence of the rows with some recorded numbers.
+EvidenceOf = Callable[[pl.Series], pl.DataFrame]
+
+
 def repeated(hashes: pl.Series) -> pl.Series:
     """Return the hashes that occur more than once."""
     in_order = hashes.sort()
     return in_order.filter(in_order == in_order.shift(1)).unique()
 
 
-def losers(rows: pl.DataFrame, names: Names) -> pl.DataFrame:
+def losers(rows: pl.DataFrame, names: Names, evidence_of: EvidenceOf) -> pl.DataFrame:
     """Return the rows that do not count: of an event told before or replaced later, or one that holds nothing.
 
     Whoever shares a key hash with any of the rows must be among them.
@@ -55,11 +61,12 @@ def losers(rows: pl.DataFrame, names: Names) -> pl.DataFrame:
     spoken = rows["revision"] >= AMENDED
     disputed = rows["key_hash"].filter((same_hash & _differs(rows)).fill_null(value=False) | spoken)
     is_disputed = rows["key_hash"].is_in(disputed.unique().implode())
-    # Of rows that agree the first in this order is the first that was recorded of the latest revision.
+    # Of rows that agree the first in this order is the first that was recorded of the latest revision. They may have
+    # stated different ends beyond one cap: then identity may name another of them, which counts as much.
     agreed = rows.filter(~is_disputed & same_hash.fill_null(value=False))
     parts = [agreed]
     if disputed.len():
-        judged = with_text(rows.filter(is_disputed), names)
+        judged = _with_evidence(with_text(rows.filter(is_disputed), names), evidence_of)
         parts.append(judged.join(winners(judged), on="recorded_seq", how="anti").select(rows.columns))
     lost = pl.concat(parts)
     counted = _may_be_nothing(rows, names)
@@ -70,6 +77,14 @@ def with_text(rows: pl.DataFrame, names: Names) -> pl.DataFrame:
     """Add the text that the rows' numbers stand for."""
     who = [names.who[column].gather(rows["who_number"]) for column in WHO]
     return rows.with_columns(*who, names.cards.gather(rows["cards_number"]))
+
+
+def _with_evidence(rows: pl.DataFrame, evidence_of: EvidenceOf) -> pl.DataFrame:
+    """Add what identity looks at besides: what running attempts stated before they were capped."""
+    running = rows.filter(~pl.col("ended"))["recorded_seq"]
+    if running.is_empty():
+        return rows.with_columns(evidence=pl.lit("{}"))
+    return rows.join(evidence_of(running), on="recorded_seq", how="left", maintain_order="left")
 
 
 def _differs(rows: pl.DataFrame) -> pl.Series:

@@ -7,6 +7,7 @@ of all events; text only of the few that another row may replace. A date of any 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import polars as pl
 
@@ -49,9 +50,10 @@ def _count(part: DatePart, cube: Cube, names: Names) -> Cells:
         wanted.append(empty["key_hash"])
     wanted.append(_repeated(part))
     hashes = pl.concat(wanted).unique()
+    evidence_of = partial(_evidence, part)
     for some in _in_parts(hashes):
         contested = _contested(part, some)
-        counted.append(cube.add_up(losers(contested, names).select(columns), sign=-1))
+        counted.append(cube.add_up(losers(contested, names, evidence_of).select(columns), sign=-1))
     return together(counted)
 
 
@@ -82,6 +84,11 @@ def _contested(part: DatePart, hashes: pl.Series) -> pl.DataFrame:
     return rows.select(*NARROW, *CONTESTED).collect()
 
 
+def _evidence(part: DatePart, numbers: pl.Series) -> pl.DataFrame:
+    rows = part.scan().filter(pl.col("recorded_seq").is_in(numbers.implode()))
+    return rows.select("recorded_seq", "evidence").collect()
+
+
 def _in_parts(hashes: pl.Series) -> Iterator[pl.Series]:
     for begin in range(0, hashes.len(), CHUNK_ROWS // 4):
         yield hashes.slice(begin, CHUNK_ROWS // 4)
@@ -105,11 +112,12 @@ def count_change(lake: EventLake, date: str, plan: RollupPlan, after: int, as_of
     empty = late.filter((pl.col("cpus") == 0) & (pl.col("nodes") == 0) | (pl.col("revision") >= AMENDED))
     hashes = pl.concat([told_before["key_hash"], repeated(late["key_hash"]), empty["key_hash"]]).unique()
     contested = pl.concat([told_before, late.filter(pl.col("key_hash").is_in(hashes.implode()))])
+    evidence_of = partial(_evidence, part)
     with naming_largest(late.lazy()):
         changes = [
             cube.add_up(late.select(columns)),
-            cube.add_up(losers(contested, names).select(columns), sign=-1),
-            cube.add_up(losers(told_before, names).select(columns)),
+            cube.add_up(losers(contested, names, evidence_of).select(columns), sign=-1),
+            cube.add_up(losers(told_before, names, evidence_of).select(columns)),
         ]
         return together(changes).counted()
 

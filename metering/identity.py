@@ -12,6 +12,7 @@ import hashlib
 import polars as pl
 
 from metering.events import USAGE_FACTS
+from metering.runaways import stated_end
 
 KEY = ("source", "id")
 
@@ -60,8 +61,11 @@ def key_hash(events: pl.DataFrame, bits: int = 64) -> pl.Series:
 
 
 def canonical_facts() -> pl.Expr:
-    """Write a row's usage facts as one text: equal facts give equal bytes, and different ones different bytes."""
-    texts = [pl.col(fact).cast(pl.String) for fact in USAGE_FACTS]
+    """Write a row's usage facts as one text: equal facts give equal bytes, and different ones different bytes.
+
+    They are what the source stated: where a running attempt was capped depends on the settings of that day, too.
+    """
+    texts = [(stated_end() if fact == "end_second" else pl.col(fact)).cast(pl.String) for fact in USAGE_FACTS]
     parts = [pl.concat_str(text.str.len_bytes().cast(pl.String), pl.lit(":"), text) for text in texts]
     return pl.concat_str(parts).alias("facts")
 
@@ -104,7 +108,7 @@ def _codes(events: pl.DataFrame) -> pl.Series:
     if repeated.is_empty():
         return codes
     contested = (
-        events.select(*KEY, "revision", "revision_derived", "recorded_seq", "key_hash", *USAGE_FACTS)
+        events.select(*KEY, "revision", "revision_derived", "recorded_seq", "key_hash", "evidence", *USAGE_FACTS)
         .with_row_index("row")
         .filter(pl.col("key_hash").is_in(repeated.implode()))
     )
@@ -117,7 +121,7 @@ def _judge(contested: pl.DataFrame) -> pl.DataFrame:
     # An event that states its revision once is taken to state it always; an operator always states it.
     stated = ~pl.col("revision_derived") | (pl.col("revision") >= AMENDED)
     final = rows.filter("first", "latest").with_columns(derived=(~stated).all().over(_EVENT))
-    order = pl.when("derived").then(-pl.col("end_second")).otherwise(pl.col("recorded_seq"))
+    order = pl.when("derived").then(-stated_end()).otherwise(pl.col("recorded_seq"))
     best = (
         final.with_columns(order=order)
         .sort("order", "facts", descending=[False, True])

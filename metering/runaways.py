@@ -31,6 +31,14 @@ def is_runaway() -> pl.Expr:
     return pl.col("evidence").str.json_path_match(f"$.{RUNAWAY}.stated_end_second").is_not_null()
 
 
+def stated_end() -> pl.Expr:
+    """Return the second until which each row said that it ran, before it was capped."""
+    # Where the key does not stand in the text nothing is parsed: that is nearly everywhere.
+    capped = ~pl.col("ended") & pl.col("evidence").str.contains(f'"{RUNAWAY}"', literal=True)
+    stated = pl.when(capped).then("evidence").str.json_path_match(f"$.{RUNAWAY}.stated_end_second")
+    return pl.coalesce(stated.cast(pl.Int64, strict=False), "end_second").alias("stated_end_second")
+
+
 def may_be_runaway(events: pl.DataFrame) -> bool:
     """Tell whether any row could need a cap: it runs, and a time limit is known."""
     return bool(events.select(_has_limit().any()).item())

@@ -14,9 +14,10 @@ from metering.identity import AMENDED, KEY, SECONDS_OF_DATE, STRUCK, canonical_f
 
 # Codes of events that were readable, yet contradict what is known; the sealer finds them, no collector could.
 START_CHANGED = "start_changed"
+CLUSTER_CHANGED = "cluster_changed"
 IDENTITY_COLLISION = "identity_collision"
 CONFLICT = "conflict"
-SEALER_CODES = (START_CHANGED, IDENTITY_COLLISION, CONFLICT)
+SEALER_CODES = (START_CHANGED, CLUSTER_CHANGED, IDENTITY_COLLISION, CONFLICT)
 
 # An event that was held back, with the reason.
 HELD_SCHEMA = pl.Schema([*LAKE_SCHEMA.items(), ("code", pl.String()), ("message", pl.String())])
@@ -69,6 +70,7 @@ def _looked_at(rows: pl.DataFrame, *, new: bool) -> pl.DataFrame:
         "revision",
         "revision_derived",
         "start_second",
+        "cluster",
         "recorded_seq",
         canonical_facts(),
         strike=pl.col("revision") >= STRUCK,
@@ -99,12 +101,33 @@ def _start_changed(rows: pl.DataFrame) -> pl.DataFrame:
 
 def start_changed_message(known: pl.Expr) -> pl.Expr:
     """Say of each row that its start contradicts a known one."""
+    begins, began = (
+        pl.from_epoch(second, time_unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ") for second in ("start_second", known)
+    )
     return pl.format(
-        "event {} of {} starts at second {}, but was recorded before as starting at {}; "
+        "event {} of {} starts at {}, but was recorded before as starting at {}; "
         "a source must never give one id to two starts",
         "id",
         "source",
-        "start_second",
+        begins,
+        began,
+    )
+
+
+def _cluster_changed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Hold back what is of another cluster than the first row known: usage must not move between clusters."""
+    known = pl.col("cluster").filter(~pl.col("strike")).first().over("event")
+    return rows.with_columns(wrong=~pl.col("strike") & (pl.col("cluster") != known), known=known)
+
+
+def _cluster_changed_message(known: pl.Expr) -> pl.Expr:
+    return pl.format(
+        "event {} of {} is said to be of cluster {}, but was recorded before as of {}; find out which sender is wrong: "
+        "a cluster needs a source, or ids, of its own; what never ran on {} is retracted with hourbook event retract",
+        "id",
+        "source",
+        "cluster",
+        known,
         known,
     )
 
@@ -160,6 +183,7 @@ def _conflict_message(_known: pl.Expr) -> pl.Expr:
 # In this order: what is held back for one reason decides nothing about the next.
 _JUDGES = (
     (START_CHANGED, _start_changed, start_changed_message),
+    (CLUSTER_CHANGED, _cluster_changed, _cluster_changed_message),
     (IDENTITY_COLLISION, _identity_collision, _identity_collision_message),
     (CONFLICT, _conflict, _conflict_message),
 )

@@ -80,6 +80,7 @@ def allowed(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
 
 Collector = Annotated[Caller, Depends(allowed("collector"))]
 Reader = Annotated[Caller, Depends(allowed("customer", "finance"))]
+UsageReader = Annotated[Caller, Depends(allowed("customer", "finance", "operator"))]
 # Who tends usage: says what is wrong with events, and accepts gaps.
 Tending = Annotated[Caller, Depends(allowed("finance", "operator"))]
 EventReader = Annotated[Caller, Depends(allowed("customer", "finance", "operator", "collector"))]

@@ -14,7 +14,17 @@ from base.period import Period
 from hourbook.api.access import Collector, GapReader, Tending
 from hourbook.api.bodies import REFUSALS, Body, ErrorBody, Responses, json_response
 from hourbook.api.event_words import Text, author
-from hourbook.completeness import Run, check_hours, month_hours, runs_of, state_hours, waive
+from hourbook.completeness import (
+    Run,
+    check_hours,
+    expects_statements,
+    month_hours,
+    not_compared,
+    runs_of,
+    state_hours,
+    undescribed,
+    waive,
+)
 from hourbook.database import read_session
 from hourbook.errors import InvalidRequestError, NotAllowedError
 from hourbook.keys import Caller
@@ -33,6 +43,7 @@ class Stated(Body):
 
     statements: int
     new: int
+    not_compared: list[str]  # clusters that are not described: what is stated of them is kept, and used once they are
 
 
 _STATEMENT = {
@@ -71,7 +82,10 @@ def _state(home: Home, payload: bytes, caller: Caller) -> Response:
     if others:
         raise NotAllowedError(f"this key does not report of {', '.join(others)}")
     new = state_hours(home, found, caller.key_id)
-    return json_response({"statements": len(found), "new": new}, HTTPStatus.ACCEPTED)
+    with read_session(home.engine) as session:
+        unknown = undescribed(session, {one.cluster for one in found})
+    body = {"statements": len(found), "new": new, "not_compared": unknown}
+    return json_response(body, HTTPStatus.ACCEPTED)
 
 
 class GapParameters(Body):
@@ -97,6 +111,8 @@ class GapsBody(Body):
     """Every hour of a month, in runs."""
 
     month: str
+    statements_expected: bool  # false: no cluster has `reports` set for this month, so that no gap can be seen
+    not_compared: list[str]  # clusters of which something was stated, and which are not described
     runs: list[HoursBody]
 
 
@@ -106,9 +122,21 @@ def get_gaps(asked: Annotated[GapParameters, Query()], caller: GapReader, home: 
     if asked.month < "2000-01" or asked.month > "2199-12":
         raise InvalidRequestError("ask for a month from 2000-01 to 2199-12")
     with read_session(home.engine) as session:
-        checks = check_hours(home, session, month_hours(session, asked.month), asked.cluster)
-    seen = [one for one in checks if caller.role != "collector" or caller.may_report(one.cluster)]
-    return json_response({"month": asked.month, "runs": [run_body(run) for run in runs_of(seen)]})
+        period = month_hours(session, asked.month)
+        checks = check_hours(home, session, period, asked.cluster)
+        unknown = not_compared(session, period)
+    seen = [one for one in checks if _shown(caller, one.cluster)]
+    body = {
+        "month": asked.month,
+        "statements_expected": expects_statements(seen),
+        "not_compared": [name for name in unknown if _shown(caller, name) and asked.cluster in {None, name}],
+        "runs": [run_body(run) for run in runs_of(seen)],
+    }
+    return json_response(body)
+
+
+def _shown(caller: Caller, cluster: str) -> bool:
+    return caller.role != "collector" or caller.may_report(cluster)
 
 
 def run_body(run: Run) -> dict[str, Any]:

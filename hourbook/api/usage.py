@@ -10,12 +10,13 @@ from zoneinfo import available_timezones
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from hourbook.api.access import Reader
+from hourbook.api.access import UsageReader
 from hourbook.api.bodies import MISSING, REFUSALS, Body, json_response
 from hourbook.database import read_session
-from hourbook.errors import InvalidRequestError
+from hourbook.errors import InvalidRequestError, NotAllowedError
+from hourbook.keys import Caller
 from hourbook.serving import MAX_ID, ServedHome
-from hourbook.usage_report import COLUMNS, FIELDS, UnknownFieldError, UsageQuery, usage_report
+from hourbook.usage_report import COLUMNS, FIELDS, METERED_FIELDS, UnknownFieldError, UsageQuery, usage_report
 from hourbook.viewing import whose
 
 LONGEST = timedelta(days=366)
@@ -42,10 +43,11 @@ class UsageBody(Body):
 
 
 @router.get("/usage", response_model=UsageBody)
-def get_usage(asked: Annotated[UsageParameters, Query()], caller: Reader, home: ServedHome) -> Response:
-    """Return usage: finance sees all of it, a customer its own."""
-    customer = whose(caller, asked.customer)
-    query = UsageQuery(asked.first, asked.last, _fields(asked.by), asked.timezone, customer)
+def get_usage(asked: Annotated[UsageParameters, Query()], caller: UsageReader, home: ServedHome) -> Response:
+    """Return usage: finance sees all of it, a customer its own, an operator all of it as it was metered."""
+    fields = _fields(asked.by)
+    _check_metered(caller, fields, asked.customer)
+    query = UsageQuery(asked.first, asked.last, fields, asked.timezone, whose(caller, asked.customer))
     _check(query)
     with read_session(home.engine) as session:
         frame = usage_report(home, session, query)
@@ -61,6 +63,18 @@ def _fields(by: str) -> tuple[str, ...]:
     if len(set(fields)) < len(fields):
         raise InvalidRequestError(f"by={by} names a field twice")
     return fields
+
+
+def _check_metered(caller: Caller, fields: tuple[str, ...], customer: str | None) -> None:
+    """Refuse an operator what is known only together with customers and SKUs: that is finance's."""
+    if caller.role != "operator":
+        return
+    sold = [name for name in fields if name not in METERED_FIELDS] + (["customer"] if customer is not None else [])
+    if sold:
+        raise NotAllowedError(
+            f"a key of role operator sees usage by {', '.join(METERED_FIELDS)}; "
+            f"{', '.join(dict.fromkeys(sold))} needs the role finance"
+        )
 
 
 def _check(query: UsageQuery) -> None:

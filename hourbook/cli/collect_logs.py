@@ -31,7 +31,8 @@ Paths = Annotated[
 def register(group: typer.Typer) -> None:
     """Add the commands."""
     for kind in FOLLOWED_KINDS:
-        example = f"Example: hourbook collect {kind} /var/spool/accounting --cluster hpc2 --interval 60"
+        needed = " --options columns.toml" if COLLECTORS[kind].needs_options else ""
+        example = f"Example: hourbook collect {kind} /var/spool/accounting --cluster hpc2{needed} --interval 60"
         group.command(kind, help=f"Follow {COLLECTORS[kind].title}.", epilog=example)(_follow(kind))
     group.command("status", epilog="Example: hourbook collect status --format json")(status)
 

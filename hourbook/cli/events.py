@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -15,10 +16,10 @@ from hourbook.amending import SHOWN, Spoken, backfill, say_word
 from hourbook.backfilling import BackfillFile, read_backfill
 from hourbook.cli.home import home_of
 from hourbook.cli.output import Format, FormatOption, Section, notice, print_rows, print_sections, refusals, say
-from hourbook.cli.reading import read_words, read_zone
+from hourbook.cli.reading import read_day, read_words, read_zone
 from hourbook.database import read_session
 from hourbook.event_bills import BilledShare
-from hourbook.event_history import EventHistory, Revision, event_history
+from hourbook.event_history import HELD, EventHistory, Revision, event_history
 from hourbook.importing import EventFileError
 from hourbook.refreshing import refresh
 from hourbook.runaways import RunawayError, accept_runaways, open_attempts
@@ -53,6 +54,7 @@ REVISIONS = (
     *("by", "reason"),
 )
 BILLED = ("charged_in", "document", "month", "customer", "project", "user", "sku", "quantity", "unit", "amount")
+TOLD = {HELD: "held by a word"}
 EFFECT = ("month", "status", *SHOWN)
 RUNAWAYS = ("kind", "source", "id", "cluster", "account", "user", "cpus", "cards", "start", "counted_until", "waived")
 PLACES = 6
@@ -82,20 +84,34 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runaways, name="runaways")
 
 
-def show(context: typer.Context, source: Source, event_id: EventId, form: FormatOption = Format.table) -> None:
+def show(
+    context: typer.Context,
+    source: Source,
+    event_id: EventId,
+    start_date: Annotated[
+        date | None,
+        typer.Option(
+            "--date", parser=read_day, metavar="DAY", help="On which it starts, in UTC: faster in a big lake."
+        ),
+    ] = None,
+    form: FormatOption = Format.table,
+) -> None:
     """Show everything recorded of one event, what became of each row, and what it was billed as."""
     home = home_of(context)
     refresh(home)
     with refusals(UnknownEventError), read_session(home.engine) as session:
-        found = event_history(home, session, source, event_id)
+        found = event_history(home, session, source, event_id, start_date=start_date)
     print_sections(_sections(found, form), form)
+    if any(one.status == HELD for one in found.revisions):
+        say("what is held by a word of the operator counts again once that is taken back: hourbook event revert", form)
 
 
 def _sections(found: EventHistory, form: Format) -> Iterable[Section]:
     columns = REVISIONS if form is Format.table else (*REVISIONS, "evidence")
-    yield Section(
-        "revisions", f"{found.id} of {found.source}", columns, [_revision_row(one) for one in found.revisions]
-    )
+    rows = [_revision_row(one) for one in found.revisions]
+    if form is Format.table:
+        rows = [{**row, "status": TOLD.get(row["status"], row["status"])} for row in rows]
+    yield Section("revisions", f"{found.id} of {found.source}", columns, rows)
     if found.quarantined:
         yield Section("quarantine", "in quarantine", ("id", "code", "status", "message"), found.quarantined)
     yield Section("billed", "billed as", BILLED, [billed_row(one) for one in found.billed], "nothing is charged")
@@ -257,8 +273,8 @@ def runaways_accept(
     context: typer.Context,
     reason: Reason,
     by: By,
-    source: Annotated[str, typer.Argument(metavar="[SOURCE", help="Of one runaway.")] = "",
-    event_id: Annotated[str, typer.Argument(metavar="ID]", help="Of one runaway.")] = "",
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Of one runaway.")] = "",
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Of one runaway.")] = "",
     cluster: Annotated[str, typer.Option(help="All of a cluster that are undecided.")] = "",
 ) -> None:
     """Accept what is counted of runaways, so that they do not block a close; an end that comes later still counts."""

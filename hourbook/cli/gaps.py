@@ -14,9 +14,20 @@ from rich.text import Text
 from base.period import Period, month_of
 from hourbook.cli.events import By, Reason
 from hourbook.cli.home import home_of
-from hourbook.cli.output import Format, FormatOption, console, print_rows, refusals, say
+from hourbook.cli.output import Format, FormatOption, console, notice, print_rows, refusals, say
 from hourbook.cli.reading import read_instant, read_month, read_words
-from hourbook.completeness import NoGapError, Run, check_hours, month_hours, runs_of, state_hours, waive
+from hourbook.completeness import (
+    NoGapError,
+    Run,
+    check_hours,
+    expects_statements,
+    month_hours,
+    not_compared,
+    runs_of,
+    state_hours,
+    undescribed,
+    waive,
+)
 from hourbook.database import read_session
 from hourbook.importing import catalog_of
 from hourbook.refreshing import refresh
@@ -70,7 +81,11 @@ def gaps(
     refresh(home)
     shown = month or month_of(home.today(catalog_of(home).zone()))
     with read_session(home.engine) as session:
-        checks = check_hours(home, session, month_hours(session, shown), cluster)
+        period = month_hours(session, shown)
+        checks = check_hours(home, session, period, cluster)
+        unknown = [name for name in not_compared(session, period) if cluster in {None, name}]
+        unknown += undescribed(session, [cluster] if cluster and not unknown else [])
+    _tell_not_compared(unknown)
     if form is not Format.table:
         print_rows(COLUMNS, [_row(run) for run in runs_of(checks)], form, empty="")
         return
@@ -78,7 +93,27 @@ def gaps(
     found = [run for run in runs_of(checks) if run.first.state in GAPS]
     for run in found:
         say(f"{run.first.cluster} {run}")
-    say(f"{sum(run.hours for run in found)} hour(s) of {shown} are not accounted for" if found else f"{shown}: no gap")
+    say(_outcome(shown, checks, found, cluster or "any cluster"))
+
+
+def _outcome(month: str, checks: Sequence[HourCheck], found: Sequence[Run], whose: str) -> str:
+    if found:
+        return f"{sum(run.hours for run in found)} hour(s) of {month} are not accounted for"
+    if expects_statements(checks):
+        return f"{month}: no gap"
+    return (
+        f"{month}: no statement is expected of {whose}, so a gap would not be seen; where senders state what they "
+        'saw, set reports = "hourly" (or from a day on) under [[clusters]] and apply that'
+    )
+
+
+def _tell_not_compared(clusters: Sequence[str]) -> None:
+    """Name clusters whose statements nobody looks at."""
+    for name in clusters:
+        notice(
+            f"cluster {name} is not described, so what is stated of it is kept and not compared: "
+            "check the name, or describe it under [[clusters]] and apply that"
+        )
 
 
 def _row(run: Run) -> dict[str, object]:
@@ -142,3 +177,6 @@ def import_statements(
     for file, found in read:
         new = state_hours(home, found, file.name)
         say(f"{file.name}: {len(found)} statement(s), {new} new")
+    with read_session(home.engine) as session:
+        unknown = undescribed(session, {one.cluster for _, found in read for one in found})
+    _tell_not_compared(unknown)

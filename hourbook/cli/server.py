@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from hourbook.cli.home import home_of
-from hourbook.cli.output import Format, FormatOption, console, errors, print_rows, refusals, refuse
+from hourbook.cli.output import Format, FormatOption, console, errors, notice, print_rows, refusals, refuse
 from hourbook.database import read_session, run_write
+from hourbook.importing import catalog_of
 from hourbook.keys import KeyRefusedError, create_key, list_keys, revoke_key
 from hourbook.receiving import UnknownCustomerError
 from hourbook.settings import Settings
@@ -54,6 +55,8 @@ def create(
             lambda session: create_key(session, role.value, home.now(), customer=customer, clusters=clusters or ()),
         )
     typer.echo(key)
+    for name in sorted({*(clusters or ())} - catalog_of(home).clusters.keys()):
+        notice(f"no cluster {name} is described: check the name, or describe it under [[clusters]] and apply that")
     errors.print("keep it now: it cannot be shown again", style="yellow")
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy.exc import DBAPIError
 
 from base.money import minor_digits, parse_amount
 from hourbook.errors import MEANINGS, Meaning, NotSignedInError
@@ -18,7 +19,7 @@ from hourbook.importing import catalog_of
 from hourbook.serving import home_of, settings_of, takes_payments
 from hourbook.web.charts import Chart, bar_chart, share
 from hourbook.web.figures import CustomerFigures, SourceRest
-from hourbook.web.signing import Visitor
+from hourbook.web.signing import Visitor, visitor_of
 from hourbook.web.words import LANGUAGES, SYMBOLS, WORDS, Language, day, hours, money, named, quantity, word
 from pricing.charges import UNIT_SCALE
 
@@ -89,10 +90,18 @@ def error_page(request: Request, meaning: Meaning) -> Response:
         return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
     code = meaning.code if f"error_{meaning.code}" in WORDS else "refused"
     again = (meaning.headers or {}).get("Retry-After", "") if request.method == "GET" else ""
-    page = render_page(request, "error.html", Visitor("", None), code=code, again=again)
+    page = render_page(request, "error.html", _visitor(request), code=code, again=again)
     page.status_code = meaning.status
     page.headers.update(meaning.headers or {})
     return page
+
+
+def _visitor(request: Request) -> Visitor:
+    """Return who looks at the page of an error, which must be told also where nobody can be looked up."""
+    try:
+        return visitor_of(request)
+    except (DBAPIError, OSError):
+        return Visitor("", None)
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,25 @@
-"""Pages for who tends usage: the calendar of gaps with runaways, and one event from end to end."""
+"""The calendar of gaps with runaways, for who tends usage; and one event from end to end, for whoever may see it."""
 
 from __future__ import annotations
 
 import itertools
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
 from base.period import each_month, month_of
-from hourbook.completeness import check_hours, month_hours, runs_of
+from hourbook.completeness import check_hours, expects_statements, month_hours, not_compared, runs_of
 from hourbook.database import read_session
-from hourbook.errors import NotFoundError
-from hourbook.event_history import event_history
+from hourbook.event_history import EventHistory, event_history
 from hourbook.importing import catalog_of
+from hourbook.keys import Caller
 from hourbook.runaways import open_attempts
 from hourbook.serving import home_of
+from hourbook.settings import Home
 from hourbook.viewing import check_counted
 from hourbook.web.rendering import render_page
-from hourbook.web.signing import SomeVisitor, Tending, keep_awake
+from hourbook.web.signing import SignedIn, SomeVisitor, Tending, keep_awake
 from metering.amendments import UnknownEventError
 from metering.completeness import GAPS, HourCheck, State
 
@@ -52,12 +54,16 @@ def gaps_page(
     this = month_of(home.today(catalog_of(home).zone()))
     shown = month or this
     with read_session(home.engine) as session:
-        checks = check_hours(home, session, month_hours(session, shown))
+        period = month_hours(session, shown)
+        checks = check_hours(home, session, period)
+        unknown = not_compared(session, period)
         attempts = open_attempts(home, session)
     values = {
         "month": shown,
         "months": _months_until(this),
         "clusters": _by_cluster_and_day(checks),
+        "expected": expects_statements(checks),
+        "not_compared": unknown,
         "signs": SIGNS,
         "used": [state for state in SIGNS if any(check.state == state for check in checks)],
         "gaps": [run for run in runs_of(checks) if run.first.state in GAPS],
@@ -86,22 +92,31 @@ def _by_cluster_and_day(checks: list[HourCheck]) -> dict[str, dict[str, list[Hou
 @router.get("/events")
 def event_page(
     request: Request,
-    caller: Tending,
+    caller: SignedIn,
     visitor: SomeVisitor,
     later: BackgroundTasks,
     source: Key = "",
     event_id: Annotated[str, Query(alias="id", max_length=LONGEST_KEY)] = "",
 ) -> Response:
-    """Show one event: every row recorded of it, which counts, and what it was billed as."""
-    del caller  # it may
+    """Show one event as far as the caller may see it: its rows, which counts, and what it was billed as."""
     home = home_of(request)
     later.add_task(keep_awake, home, visitor)
-    values: dict[str, Any] = {"source": source, "event_id": event_id, "event": None}
-    if source and event_id:
-        with read_session(home.engine) as session:
-            check_counted(session)
-            try:
-                values["event"] = event_history(home, session, source, event_id)
-            except UnknownEventError as error:
-                raise NotFoundError from error
-    return render_page(request, "event.html", visitor, None, here="events", **values)
+    asked = bool(source and event_id)
+    event = _event(home, caller, source, event_id) if asked else None
+    unknown = asked and event is None
+    values: dict[str, Any] = {"source": source, "event_id": event_id, "event": event, "unknown": unknown}
+    customer = catalog_of(home).customers.get(caller.customer)
+    language = customer.language if customer else None
+    page = render_page(request, "event.html", visitor, language, here="events", **values)
+    page.status_code = HTTPStatus.NOT_FOUND if unknown else HTTPStatus.OK
+    return page
+
+
+def _event(home: Home, caller: Caller, source: str, event_id: str) -> EventHistory | None:
+    """Return what a caller may see of an event; another's does not exist."""
+    with read_session(home.engine) as session:
+        check_counted(session)
+        try:
+            return event_history(home, session, source, event_id).seen_by(caller)
+        except UnknownEventError:
+            return None

@@ -47,6 +47,7 @@ from metering.store.statements import (
     add_statements,
     add_waivers,
     latest_statements,
+    stated_clusters,
     waivers,
 )
 
@@ -99,6 +100,7 @@ __all__ = [
     "save_known_pods",
     "save_log_cursor",
     "starts_checked_to",
+    "stated_clusters",
     "take_lease",
     "unsealed",
     "waiting_events",

@@ -98,6 +98,13 @@ def latest_statements(
     return list({(row.cluster, row.source, row.hour_second): row for row in session.exec(rows)}.values())
 
 
+def stated_clusters(session: Session, begin_second: int, end_second: int) -> list[str]:
+    """Return the clusters of which anything was stated from one second until another, exclusive, by name."""
+    hour = col(StatementRow.hour_second)
+    rows = select(StatementRow.cluster).where(hour >= begin_second, hour < end_second).distinct()
+    return sorted(session.exec(rows))
+
+
 def add_waivers(session: Session, waivers: Sequence[Waiver], *, reason: str, waived_by: str, now: datetime) -> None:
     """Record what a person accepts, and why."""
     number = session.exec(select(func.max(WaiverRow.number))).one() or 0

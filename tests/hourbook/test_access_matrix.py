@@ -83,7 +83,8 @@ API = (
         b'{"cluster": "hpc1", "reason": "r", "by": "lin"}',
         operator=422,
     ),
-    Row("GET", "/v1/usage", f"/v1/usage?{NOVEMBER}", (401, 401, 200, 200, 200, 403)),
+    Row("GET", "/v1/usage", f"/v1/usage?{NOVEMBER}", (401, 401, 200, 200, 200, 403), operator=200),
+    Row("GET", "/v1/usage", f"/v1/usage?{NOVEMBER}&by=sku", (401, 401, 200, 200, 200, 403)),
     Row("GET", "/v1/usage", f"/v1/usage?{NOVEMBER}&customer={NORTH}", (401, 401, 404, 200, 200, 403)),
     Row("GET", "/v1/customers/{customer}/balance", f"/v1/customers/{NORTH}/balance", (401, 401, 404, 200, 200, 403)),
     Row("GET", "/v1/invoices", "/v1/invoices?month=2026-11", (401, 401, 200, 200, 200, 403)),
@@ -109,7 +110,7 @@ PAGES = (
     Row("GET", "/customers", "/customers", (303, 303, 403, 403, 200, 303)),
     Row("GET", "/customers/{customer}", f"/customers/{NORTH}", (303, 303, 404, 200, 200, 303), operator=404),
     Row("GET", "/gaps", "/gaps?month=2026-11", (303, 303, 403, 403, 200, 303), operator=200),
-    Row("GET", "/events", "/events?source=test%3Ahpc1&id=job-1", (303, 303, 403, 403, 200, 303), operator=200),
+    Row("GET", "/events", "/events?source=test%3Ahpc1&id=job-1", (303, 303, 404, 200, 200, 303), operator=200),
     Row("GET", "/documents", "/documents", (303, 303, 403, 403, 200, 303)),
     Row("GET", "/documents/{number}/pdf", f"/documents/{STATEMENT}/pdf", (303, 303, 404, 200, 200, 303), operator=404),
     # Without the token of a form of ours, whoever calls.

@@ -44,6 +44,18 @@ def test_finance_sees_all_usage_and_a_customer_its_own(hourbook: Served) -> None
     assert rows[NORTH]["card_hours"] == "36.000000"
 
 
+def test_an_operator_sees_usage_as_it_was_metered_and_nothing_of_customers(hourbook: Served) -> None:
+    by = "day,cluster,partition,qos,account,user"
+    assert usage(hourbook, "operator", by=by) == usage(hourbook, "finance", by=by)
+    for asked in ({"by": "cluster,customer"}, {"by": "sku"}, {"by": "cluster", "customer": NORTH}):
+        answer = hourbook.get("/v1/usage", "operator", **NOVEMBER, **asked)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+    assert (
+        "customer needs the role finance"
+        in hourbook.get("/v1/usage", "operator", **NOVEMBER, by="day,customer").json()["error"]["message"]
+    )
+
+
 def test_usage_is_cut_by_the_days_of_the_zone_asked_for(hourbook: Served) -> None:
     in_shanghai = usage(hourbook, "own", by="day", to="2026-11-05")
     assert [(row["day"], row["core_hours"]) for row in in_shanghai] == [("2026-11-05", "80.000000")]

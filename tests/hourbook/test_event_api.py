@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,9 +11,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from hourbook.database import run_write
+from hourbook.database import read_session, run_write
+from hourbook.event_history import Revision, event_history
 from hourbook.importing import accept_payload
-from hourbook.keys import create_key
+from hourbook.keys import Caller, create_key
 from hourbook.refreshing import refresh
 from metering.cloud_events import read_events
 from metering.statement_sums import checksum
@@ -69,6 +71,15 @@ def test_ids_with_slashes_colons_and_anything_are_reached(hourbook: Served) -> N
         assert hourbook.get(wrong, "finance").status_code == 404
 
 
+def test_an_event_is_looked_for_on_the_date_on_which_it_starts(hourbook: Served) -> None:
+    found = hourbook.get(path_of(SOURCE, JOB), "own").json()
+    date = found["revisions"][0]["start"][:10]
+    assert date == "2026-11-05"  # in UTC
+    assert hourbook.get(path_of(SOURCE, JOB), "own", date=date).json() == found
+    assert hourbook.get(path_of(SOURCE, JOB), "own", date="2026-11-06").status_code == 404
+    assert hourbook.get(path_of(SOURCE, JOB), "own", date="today").status_code == 422
+
+
 def test_a_customer_sees_its_own_events_only_and_a_collector_no_money(hourbook: Served) -> None:
     assert hourbook.get(path_of(SOURCE, "job-3"), "own").status_code == 404
     assert hourbook.get(path_of(SOURCE, "job-3"), "other").status_code == 200
@@ -78,6 +89,23 @@ def test_a_customer_sees_its_own_events_only_and_a_collector_no_money(hourbook: 
     assert narrow.get(path_of(SOURCE, JOB), "narrow").status_code == 404
     said = {"cluster": "hpc1", "source": SOURCE, "hour": "2026-11-30T00:00:00Z", "events": 0}
     assert post(narrow, "/v1/statements", [said], "narrow").status_code == 403
+
+
+def test_a_collector_of_one_cluster_sees_only_rows_of_that_cluster(hourbook: Served) -> None:
+    with read_session(hourbook.home.engine) as session:
+        known = event_history(hourbook.home, session, SOURCE, JOB, billed=False)
+    (row,) = known.revisions
+    elsewhere = replace(row, usage={**row.usage, "cluster": "ai9"})
+    both = replace(known, revisions=(row, elsewhere), quarantined=({"id": "Q-1"},))
+
+    def seen(*clusters: str) -> tuple[str, tuple[Revision, ...], int] | None:
+        found = both.seen_by(Caller("key", "collector", clusters=clusters))
+        return (found.cluster, found.revisions, len(found.quarantined)) if found else None
+
+    assert seen("hpc1") == ("hpc1", (row,), 1)
+    assert seen("ai9") == ("ai9", (elsewhere,), 0)
+    assert seen("hpc7") is None
+    assert seen() == ("hpc1", (row, elsewhere), 1)
 
 
 def test_a_preview_tells_the_effect_and_a_word_is_recorded_with_its_author(fresh: Served) -> None:
@@ -132,7 +160,11 @@ def test_statements_make_gaps_and_a_person_waives_them(fresh: Served) -> None:
         "events": 1,
         "checksum": checksum([(SOURCE, "job-2", 0)]),
     }
-    assert post(fresh, "/v1/statements", [said], "collector").json() == {"statements": 1, "new": 1}
+    assert post(fresh, "/v1/statements", [said], "collector").json() == {
+        "statements": 1,
+        "new": 1,
+        "not_compared": [],
+    }
     assert gap_of(fresh) == "complete"
     post(fresh, "/v1/statements", {**said, "events": 2}, "collector")
     assert gap_of(fresh) == "too_few"
@@ -140,6 +172,23 @@ def test_statements_make_gaps_and_a_person_waives_them(fresh: Served) -> None:
     waived = post(fresh, "/v1/gaps/waivers", {**hours, "reason": "r", "by": "lin"})
     assert (waived.status_code, gap_of(fresh)) == (201, "waived")
     assert post(fresh, "/v1/gaps/waivers", {**hours, "reason": "r", "by": "lin"}).json()["error"]["code"] == "no_gap"
+
+
+def test_where_nothing_is_expected_or_compared_the_answer_says_so(fresh: Served) -> None:
+    def gaps(who: str, **asked: str) -> Any:  # noqa: ANN401
+        found = fresh.get("/v1/gaps", who, month=MONTH, **asked).json()
+        return found["statements_expected"], found["not_compared"]
+
+    assert gaps("finance") == (False, [])
+    said = {"cluster": "hcp1", "source": SOURCE, "hour": "2026-11-06T18:00:00Z", "events": 0}
+    assert post(fresh, "/v1/statements", [said], "collector").json()["not_compared"] == ["hcp1"]
+    assert gaps("operator") == (False, ["hcp1"])
+    assert gaps("finance", cluster="hpc1") == (False, [])
+    key = run_write(fresh.home.engine, lambda s: create_key(s, "collector", fresh.home.now(), clusters=["hpc1"]))
+    fresh.client.post("/v1/statements", json={**said, "cluster": "hpc1"}, headers={"Authorization": f"Bearer {key}"})
+    narrow = Served(fresh.home, fresh.client, {"narrow": key})
+    found = narrow.get("/v1/gaps", "narrow", month=MONTH).json()
+    assert (found["statements_expected"], found["not_compared"]) == (True, [])
 
 
 def gap_of(hourbook: Served) -> str:

@@ -46,12 +46,39 @@ def test_an_event_is_amended_reverted_and_shown(hourbook: Terminal) -> None:
     shown = hourbook.done("event", "show", *JOB, "--format", "json").json()
     rows = next(table["rows"] for table in shown if table["table"] == "revisions")
     assert [(row["status"], row["by"], row["reason"]) for row in rows] == [
-        ("superseded", "", ""),
+        ("held_by_word", "", ""),
         ("kept", "lin", "ticket 88"),
     ]
+    assert "held by a word of the operator" in hourbook.done("event", "show", *JOB).out
     hourbook.done("event", "revert", *JOB, *WHY, "--yes")
     assert core_hours(hourbook) == before
     assert "word 2" in hourbook.done("event", "show", *JOB).out
+
+
+def test_an_event_is_found_by_the_date_on_which_it_starts(hourbook: Terminal) -> None:
+    shown = hourbook.done("event", "show", *JOB, "--format", "json").json()
+    assert hourbook.done("event", "show", *JOB, "--date", "2026-11-01", "--format", "json").json() == shown
+    assert "no event" in hourbook("event", "show", *JOB, "--date", "2026-11-02").err
+    assert hourbook("event", "show", *JOB, "--date", "yesterday").code == 2
+
+
+def test_a_month_of_which_nothing_is_expected_is_not_called_without_gaps(hourbook: Terminal, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.toml"
+    facts.write_text('[[clusters]]\nname = "hpc1"\n', encoding="utf-8")
+    hourbook.done("apply", facts)
+    told = hourbook.done("gaps", "--month", "2026-11").out
+    assert "no statement is expected of any cluster" in told
+    assert 'reports = "hourly"' in told
+    assert "no gap" not in told
+
+
+def test_statements_of_a_cluster_that_is_not_described_are_named(hourbook: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "said.json"
+    said = {"cluster": "hcp1", "source": "slurm:hpc1", "hour": "2026-11-30T03:00:00Z", "events": 0}
+    file.write_text(json.dumps(said), encoding="utf-8")
+    for answer in (hourbook.done("statement", "import", file), hourbook.done("gaps", "--month", "2026-11")):
+        assert "cluster hcp1 is not described" in answer.err
+    assert "hcp1" not in hourbook.done("gaps", "--month", "2026-10").err
 
 
 def test_what_cannot_be_said_is_refused_in_words(hourbook: Terminal) -> None:
@@ -108,6 +135,13 @@ def test_gaps_are_shown_as_a_calendar_and_waived(hourbook: Terminal, tmp_path: P
     hourbook.done("gaps", "waive", "hpc1", *hours, *WHY)
     assert "2026-11: no gap" in hourbook.done("gaps", "--month", "2026-11").out
     assert hourbook("gaps", "waive", "hpc1", *hours, *WHY).code == 1
+
+
+def test_the_help_shows_how_a_command_is_typed(hourbook: Terminal) -> None:
+    told = hourbook.done("runaways", "accept", "--help").out
+    assert "[SOURCE] [ID]" in told
+    assert "[[" not in told
+    assert "--options" in hourbook.done("collect", "csv", "--help").out.partition("Example:")[2]
 
 
 def test_runaways_are_listed_and_accepted(hourbook: Terminal) -> None:

@@ -94,12 +94,24 @@ def test_a_word_that_is_reverted_before_the_next_close_leaves_no_line(operator: 
     assert [line[0] for line in lines_of(operator.document(DECEMBER, "c-line", "invoice"))] == ["Usage"]
 
 
+def test_a_later_row_beneath_a_word_is_held_by_it_and_an_earlier_one_superseded(operator: Operator) -> None:
+    say(operator, "amend", cpus=4)
+    operator.used(Run("j-1", "llm", "2026-11-03T08:00", core_hours=20, revision=7))
+    assert [(one.name, one.status) for one in history(operator).revisions] == [
+        ("1", "superseded"),
+        ("word 1", "kept"),
+        ("7", "held_by_word"),
+    ]
+    say(operator, "revert")
+    assert [one.status for one in history(operator).revisions] == ["superseded", "reverted", "kept", "reverted"]
+
+
 def test_the_history_of_an_event_tells_every_row_and_where_it_was_billed(operator: Operator) -> None:
     close_november(operator)
     say(operator, "amend", cpus=4)
     found = history(operator)
     assert [(one.name, one.status, one.customer) for one in found.revisions] == [
-        ("1", "superseded", "c-line"),
+        ("1", "held_by_word", "c-line"),
         ("word 1", "kept", "c-line"),
     ]
     assert found.revisions[1].evidence["reason"] == "node failed, the ticket says so"

@@ -235,6 +235,16 @@ def test_the_command_line_makes_lists_and_ends_keys(home: Home) -> None:
     assert run("revoke", "000000000000")[0] == 1
 
 
+def test_a_key_for_a_cluster_that_is_not_described_is_made_with_a_warning(home: Home) -> None:
+    words = ["--home", str(home.path), "key", "create", "--role", "collector", "--cluster", "hpc1", "--cluster", "hcp1"]
+    with write_session(home.engine) as session:
+        facts.record(session, {("cluster", "hpc1"): {"name": "hpc1"}}, NOW)
+    made = CliRunner().invoke(app, words)
+    assert (made.exit_code, made.stdout[:3]) == (0, "hb_")
+    assert "no cluster hcp1 is described" in made.stderr
+    assert "no cluster hpc1" not in made.stderr
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from hourbook.amending import say_word
 from hourbook.database import read_session
-from hourbook.importing import SlurmLog, import_slurm
+from hourbook.importing import SlurmLog, import_events, import_slurm
 from hourbook.runaways import OpenAttempt, RunawayError, accept_runaways, open_attempts
 from metering.amendments import Word
 from tests.hourbook.month_stories import Operator, Run, codes
@@ -92,6 +93,52 @@ def test_the_grace_is_a_setting_of_the_cluster(operator: Operator) -> None:
     operator.apply('[[clusters]]\nname = "hpc1"\npartitions = ["cpu"]\nrunaway_grace_seconds = 0\n')
     told(operator, 7, 500 * 3600)
     assert int(listed(operator)[0].counted_until.timestamp()) - START == 3600
+
+
+def grace(operator: Operator, seconds: int) -> None:
+    operator.apply(f'[[clusters]]\nname = "hpc1"\npartitions = ["cpu"]\nrunaway_grace_seconds = {seconds}\n')
+
+
+def reported(operator: Operator, revision: int) -> None:
+    """Let an event tell of a job that ran for a fortnight although its limit is an hour."""
+    event = Run("j-9", "llm", "2026-11-03T08:00", core_hours=4, revision=revision).event()
+    del event["data"]["end"]
+    event["data"] |= {"state": "running", "as_of": "2026-11-17T08:00:00+08:00", "time_limit_seconds": 3600}
+    file = operator.folder / "reported.json"
+    file.write_bytes(orjson.dumps([event]))
+    import_events(operator.home, [file])
+
+
+def counted_hours(operator: Operator) -> float:
+    (one,) = listed(operator)
+    return (one.counted_until - one.start).total_seconds() / 3600
+
+
+@pytest.mark.parametrize("seconds", [0, 7200])
+def test_an_event_sent_again_after_the_grace_changed_is_a_duplicate_and_its_next_revision_takes_the_new_one(
+    operator: Operator, seconds: int
+) -> None:
+    reported(operator, 1)
+    grace(operator, seconds)
+    reported(operator, 1)
+    assert codes(operator.blocked(NOVEMBER)) == ["runaway"]
+    assert counted_hours(operator) == 2
+    reported(operator, 2)
+    assert codes(operator.blocked(NOVEMBER)) == ["runaway"]
+    assert counted_hours(operator) == 1 + seconds / 3600
+
+
+@pytest.mark.parametrize("seconds", [0, 7200])
+def test_a_log_read_again_after_the_grace_changed_changes_nothing_and_what_it_says_later_takes_the_new_one(
+    operator: Operator, seconds: int
+) -> None:
+    told(operator, 7, 500 * 3600)
+    grace(operator, seconds)
+    told(operator, 7, 500 * 3600)
+    assert counted_hours(operator) == 2
+    assert operator.balance("c-line").credit_used_minor == 10 + 2 * 4 * 10
+    told(operator, 7, 501 * 3600)
+    assert counted_hours(operator) == 1 + seconds / 3600
 
 
 def test_a_word_about_a_runaway_ends_it_and_its_revert_brings_it_back(operator: Operator) -> None:

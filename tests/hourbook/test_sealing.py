@@ -122,6 +122,18 @@ def test_a_known_event_with_another_start_is_held_back_also_from_another_date(si
     assert site.lake.scan().collect().height == 2
 
 
+def test_usage_does_not_move_to_another_cluster(site: Site) -> None:
+    site.accept({"id": "1:1"})
+    site.seal()
+    moved = {"cluster": "hpc2", "revision": 2, "end_second": MIDNIGHT + 900}
+    site.accept({"id": "1:1", **moved}, {"id": "2:1", "cluster": "hpc2"})
+    assert site.seal() == Sealed(batches=1, events=2, held_back=1)
+    assert site.quarantined() == [("cluster_changed", "open")]
+    assert site.lake.scan().collect().sort("recorded_seq")["cluster"].to_list() == ["hpc1", "hpc2"]
+    assert site.cpu_seconds() == 200
+    assert site.account().quarantined == {"cluster_changed": 1}
+
+
 def test_two_database_rows_under_one_id_wait_for_a_person(site: Site) -> None:
     site.accept({"evidence": '{"db_index":"7"}'})
     site.accept({"evidence": '{"db_index":"8"}', "revision": 2, "end_second": MIDNIGHT + 200})

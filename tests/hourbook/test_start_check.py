@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,11 @@ def test_the_quarantined_row_says_where_the_event_started_before(site: Site) -> 
     with read_session(site.home.engine) as session:
         (entry,) = store.quarantine(session)
         (strike,) = [batch for batch in store.inbox_batches(session) if batch.kind == "start_check"]
-        assert f"starts at second {MIDNIGHT}, but was recorded before as starting at {MIDNIGHT - YEAR}" in entry.message
+        began, before = (datetime.fromtimestamp(second, UTC) for second in (MIDNIGHT, MIDNIGHT - YEAR))
+        told = (
+            f"starts at {began:%Y-%m-%dT%H:%M:%SZ}, but was recorded before as starting at {before:%Y-%m-%dT%H:%M:%SZ};"
+        )
+        assert told in entry.message
         assert (entry.batch_seq, entry.month) == (2, "2026-11")
         assert strike.events == 1
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from fastapi.testclient import TestClient
 
+from hourbook.amending import say_word
 from hourbook.applying import apply_files
 from hourbook.completeness import state_hours
 from hourbook.importing import accept_payload
@@ -16,6 +17,7 @@ from hourbook.keys import form_token
 from hourbook.refreshing import refresh
 from hourbook.web.usage_pages import SIGNS
 from hourbook.web.words import WORDS
+from metering.amendments import Word
 from metering.cloud_events import read_events
 from metering.completeness import STATES, Statement
 from metering.identity import STATUSES
@@ -48,9 +50,13 @@ def said(hour: int) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def browser(hourbook: Served) -> TestClient:
+    return signed_in(hourbook, "operator")
+
+
+def signed_in(hourbook: Served, who: str) -> TestClient:
     browser = TestClient(hourbook.client.app, raise_server_exceptions=False, follow_redirects=True)
     browser.get("/login")
-    form = {"key": hourbook.keys["operator"], "form_token": form_token(browser.cookies["hourbook"])}
+    form = {"key": hourbook.keys[who], "form_token": form_token(browser.cookies["hourbook"])}
     browser.post("/login", data=form)
     return browser
 
@@ -75,12 +81,62 @@ def test_the_calendar_shows_every_hour_its_legend_and_the_gap(browser: TestClien
     assert WORDS["runaway"][0 if language == "zh" else 1] in page
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_calendar_says_where_nothing_is_expected_and_what_is_not_compared(
+    hourbook: Served, browser: TestClient, language: str
+) -> None:
+    place = 0 if language == "zh" else 1
+    state_hours(hourbook.home, [Statement.model_validate({**said(0), "cluster": "hcp1"})], "test")
+    shown = {
+        month: browser.get("/gaps", params={"month": month, "lang": language}).text for month in (MONTH, "2026-09")
+    }
+    assert [WORDS["none_expected"][place] in page for page in shown.values()] == [False, True]
+    assert [WORDS["not_compared"][place] in page for page in shown.values()] == [True, False]
+    assert "hcp1" in shown[MONTH]
+
+
 def test_an_event_is_followed_from_the_page(browser: TestClient) -> None:
     assert "<form" in browser.get("/events").text
     page = browser.get("/events", params={"source": "test:hpc1", "id": "job-1", "lang": "zh"}).text
     assert STATEMENT in page
     assert "计入" in page
-    assert browser.get("/events", params={"source": "test:hpc1", "id": "job-9999"}).status_code == 404
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_an_unknown_event_leaves_the_form_to_search_again(browser: TestClient, language: str) -> None:
+    page = browser.get("/events", params={"source": "test:hpc1", "id": "job-9999", "lang": language})
+    assert page.status_code == 404
+    assert WORDS["no_event"][0 if language == "zh" else 1] in page.text
+    assert 'value="job-9999"' in page.text
+
+
+def test_a_customer_follows_its_own_events_and_no_others(hourbook: Served) -> None:
+    customer = signed_in(hourbook, "own")
+    page = customer.get("/events", params={"source": "test:hpc1", "id": "job-1"})
+    assert (page.status_code, STATEMENT in page.text) == (200, True)
+    assert customer.get("/events", params={"source": "test:hpc1", "id": "job-3"}).status_code == 404
+    assert 'href="/events"' in customer.get("/").text
+    other = signed_in(hourbook, "other").get("/events", params={"source": "test:hpc1", "id": "job-3"})
+    assert (other.status_code, '<html lang="en">' in other.text) == (200, True)  # as its customer reads
+
+
+def test_a_word_is_told_in_the_language_of_the_page_and_to_customers_without_its_author(hourbook: Served) -> None:
+    say_word(hourbook.home, "test:hpc1", "job-2", Word("amend", "ticket 88", "lin", {"cpus": 20}), dry_run=False)
+    refresh(hourbook.home)
+    asked = {"source": "test:hpc1", "id": "job-2"}
+    page = signed_in(hourbook, "own").get("/events", params={**asked, "lang": "zh"}).text
+    assert "运营方更正 1" in page
+    assert WORDS["row_held_by_word"][0] in page
+    assert ("ticket 88" in page, "lin:" in page) == (True, False)
+    assert "lin: ticket 88" in signed_in(hourbook, "operator").get("/events", params=asked).text
+
+
+def test_a_page_that_went_wrong_keeps_navigation_and_sign_out(hourbook: Served, browser: TestClient) -> None:
+    for page in (browser.get("/customers"), browser.get("/nothing")):
+        assert page.status_code in {403, 404}
+        assert 'href="/gaps"' in page.text
+        assert 'action="/logout"' in page.text
+    assert 'action="/logout"' not in hourbook.client.get("/nothing").text
 
 
 def test_what_is_shown_is_text_and_never_markup(hourbook: Served, browser: TestClient) -> None:

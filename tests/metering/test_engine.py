@@ -38,6 +38,8 @@ WORDS = st.one_of(
     st.just({"revision": AMENDED + 2, "state": "REVERTED"}),
     st.just({"revision": STRUCK, "state": "STRUCK"}),
 )
+# As of a running attempt that said it ran until then, and was capped before.
+CAPPED = [f'{{"runaway":{{"stated_end_second":{MIDNIGHT + hours * HOUR}}}}}' for hours in (8, 99)]
 ROW = st.builds(
     lambda word, facts: {**facts, **word},
     WORDS,
@@ -48,6 +50,7 @@ ROW = st.builds(
             "start_second": st.integers(MIDNIGHT - 3 * HOUR, MIDNIGHT + 3 * HOUR),
             "end_second": st.sampled_from([MIDNIGHT + 4 * HOUR, MIDNIGHT + 8 * HOUR, MIDNIGHT + 99 * HOUR]),
             "ended": st.booleans(),
+            "evidence": st.sampled_from(["{}", *CAPPED, *CAPPED]),
             "suspended_seconds": st.sampled_from([0, 0, 777]),
             "cpus": st.integers(0, 3),
             "nodes": st.integers(0, 1),
@@ -103,6 +106,35 @@ def test_what_came_late_changes_a_count_into_exactly_the_count_of_all(
                 counted.append(count_change(lake, date, PLAN, after, until))
             changed = as_rollup(date, pl.concat(counted), lake.names(), PLAN)
             assert changed.equals(roll_up_date(lake, date, PLAN))
+
+
+# Rows of which most differ in nothing but where they were counted until, and what they had stated.
+CAPPED_ROW = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from("ab"),
+        "revision": st.integers(0, 1),
+        "revision_derived": st.booleans(),
+        "end_second": st.sampled_from([MIDNIGHT + 4 * HOUR, MIDNIGHT + 8 * HOUR]),
+        "ended": st.sampled_from([False, False, False, True]),
+        "evidence": st.sampled_from(["{}", *CAPPED]),
+        "cpus": st.sampled_from([1, 1, 1, 2]),
+    }
+)
+
+
+@given(st.lists(CAPPED_ROW, min_size=2, max_size=8), st.lists(st.integers(1, 7), max_size=2))
+@settings(max_examples=20, deadline=None)
+def test_attempts_that_were_capped_count_as_their_rows_do(
+    lake_rows_of: LakeRows, facts: list[Facts], cuts: list[int]
+) -> None:
+    rows = lake_rows_of(*facts)
+    with tempfile.TemporaryDirectory() as folder:
+        lake = EventLake(Path(folder))
+        moments = in_batches(lake, rows, cuts)
+        assert from_the_lake(lake).equals(roll_up(rows, PLAN))
+        counted = [count_date(lake, DATE, PLAN, moments[0])]
+        counted += [count_change(lake, DATE, PLAN, after, until) for after, until in pairwise(moments)]
+        assert as_rollup(DATE, pl.concat(counted), lake.names(), PLAN).equals(roll_up(rows, PLAN))
 
 
 def test_a_date_read_in_parts_gives_the_same_and_reads_no_more_at_once(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+import orjson
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.identity import AMENDED, STRUCK, STRUCK_STATE, mark
-from metering.sealing import CONFLICT, IDENTITY_COLLISION, START_CHANGED, hold_back
+from metering.sealing import CLUSTER_CHANGED, CONFLICT, IDENTITY_COLLISION, START_CHANGED, hold_back
 
 LakeRows = Callable[..., pl.DataFrame]
 START = 1_795_276_800
@@ -23,6 +25,7 @@ ROW = st.fixed_dictionaries(
         "revision_derived": st.sampled_from([False, False, True]),
         "start_second": st.sampled_from([START, START + 86_400]),
         "end_second": st.just(START + 90_000),
+        "cluster": st.sampled_from(["hpc1", "hpc1", "hpc2"]),
         "cpus": st.integers(1, 2),
         "evidence": st.sampled_from(["{}", '{"db_index":"7"}', '{"db_index":8}']),
     }
@@ -37,6 +40,7 @@ def one_by_one(rows: list[Facts]) -> list[tuple[int, str]]:
     """The rule in plain Python: each row against those that were let in before it."""
     held: list[tuple[int, str]] = []
     starts: dict[object, object] = {}
+    clusters: dict[object, object] = {}
     database_rows: dict[object, object] = {}
     usage: dict[tuple[object, object], object] = {}
     for seq, row in enumerate(rows, start=1):
@@ -44,12 +48,15 @@ def one_by_one(rows: list[Facts]) -> list[tuple[int, str]]:
         database_row = {"{}": None}.get(str(row["evidence"]), str(row["evidence"])[12:].strip('"}'))
         if starts.get(key, row["start_second"]) != row["start_second"]:
             held.append((seq, START_CHANGED))
+        elif clusters.get(key, row["cluster"]) != row["cluster"]:
+            held.append((seq, CLUSTER_CHANGED))
         elif database_row and database_rows.get(key, database_row) != database_row:
             held.append((seq, IDENTITY_COLLISION))
         elif not row["revision_derived"] and usage.get(place, row["cpus"]) != row["cpus"]:
             held.append((seq, CONFLICT))
         else:
             starts.setdefault(key, row["start_second"])
+            clusters.setdefault(key, row["cluster"])
             usage.setdefault(place, row["cpus"])
             if database_row:
                 database_rows.setdefault(key, database_row)
@@ -104,6 +111,33 @@ def test_a_log_row_with_other_facts_is_not_held_back(lake_rows_of: LakeRows) -> 
     assert accepted.equals(rows)
 
 
+def test_the_cluster_of_an_event_stays_the_one_recorded_first(lake_rows_of: LakeRows) -> None:
+    moved: Facts = {"cluster": "hpc2", "revision": 2}
+    assert held_of(lake_rows_of, {}, moved, {"revision": 3}) == [(2, CLUSTER_CHANGED)]
+    assert held_of(lake_rows_of, {}, {**WORD, "cluster": "hpc2"}) == [(2, CLUSTER_CHANGED)]
+    assert held_of(lake_rows_of, {}, {**moved, "id": "another"}) == []
+    _, held = hold_back(lake_rows_of(moved), lake_rows_of({}))
+    assert "is said to be of cluster hpc2, but was recorded before as of hpc1; find out" in held["message"].item()
+
+
+def capped(at: int, stated: int) -> Facts:
+    """A running attempt that states an end, counted until another."""
+    said = {"time_limit_seconds": 60, "runaway": {"stated_end_second": START + stated}}
+    return {**RUNNING, "end_second": START + at, "evidence": orjson.dumps(said).decode()}
+
+
+RUNNING: Facts = {"revision_derived": False, "ended": False, "state": "RUNNING", "end_second": START + 500}
+
+
+def test_what_was_stated_is_compared_and_not_where_it_was_capped(lake_rows_of: LakeRows) -> None:
+    assert held_of(lake_rows_of, capped(100, 500), capped(70, 500), capped(200, 500), RUNNING) == []
+    assert held_of(lake_rows_of, RUNNING, capped(100, 500)) == []
+    assert held_of(lake_rows_of, capped(100, 500), capped(100, 501)) == [(2, CONFLICT)]
+    # Who ended was not capped: its end is its end, whatever stands beside it.
+    ended = {**capped(100, 500), "ended": True}
+    assert held_of(lake_rows_of, ended, {**ended, "end_second": START + 70}) == [(2, CONFLICT)]
+
+
 # The operator's words, and strikes
 
 WORD = {"revision": AMENDED + 1, "revision_derived": False, "evidence": '{"by":"finance","reason":"outage"}'}
@@ -146,7 +180,8 @@ def test_a_strike_always_passes_and_what_starts_there_is_held_back_from_then_on(
     accepted, held = hold_back(rows[2:], in_lake)
     assert codes(held) == [(4, START_CHANGED)]
     assert accepted["recorded_seq"].to_list() == [3, 5, 6]
-    assert f"recorded before as starting at {START};" in held["message"].item()
+    before = datetime.fromtimestamp(START, UTC)
+    assert f"recorded before as starting at {before:%Y-%m-%dT%H:%M:%SZ};" in held["message"].item()
 
 
 def test_a_row_that_was_held_back_decides_nothing_about_later_ones(lake_rows_of: LakeRows) -> None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,25 @@ def test_an_event_that_states_its_revision_stays_as_first_recorded(lake_rows_of:
     stated = {"revision_derived": False}
     rows = lake_rows_of({**stated, "cpus": 4}, {**stated, "cpus": 99}, {**stated, "cpus": 99})
     assert statuses(rows) == ["kept", "conflict", "duplicate"]
+
+
+def capped(at: int, stated: int) -> dict[str, object]:
+    """A running attempt that states an end, counted until another."""
+    evidence = f'{{"time_limit_seconds":1,"runaway":{{"stated_end_second":{START + stated}}}}}'
+    return {"ended": False, "end_second": START + at, "evidence": evidence}
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_of_rows_that_differ_only_by_their_cap_the_first_recorded_counts(lake_rows_of: LakeRows, derived: bool) -> None:
+    uncapped: dict[str, object] = {"ended": False, "end_second": START + 90}
+    for told in ([capped(20, 90), capped(10, 90), uncapped], [uncapped, capped(10, 90), capped(20, 90)]):
+        rows = lake_rows_of(*({**row, "revision_derived": derived} for row in told))
+        assert statuses(rows) == ["kept", "duplicate", "duplicate"]
+
+
+def test_of_two_log_rows_that_were_capped_the_one_that_stated_a_later_end_counts(lake_rows_of: LakeRows) -> None:
+    assert statuses(lake_rows_of(capped(20, 80), capped(10, 90))) == ["conflicting_final", "kept"]
+    assert statuses(lake_rows_of(capped(10, 90), capped(20, 80))) == ["kept", "conflicting_final"]
 
 
 def test_the_same_id_from_another_source_is_another_event(lake_rows_of: LakeRows) -> None:
