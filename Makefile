@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOME_DIR ?= hourbook-data
 EVENTS ?= 10000000
 
-.PHONY: help demo test test-slurm check bench serve clean
+.PHONY: help demo test endurance test-slurm check bench serve clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +30,9 @@ demo: $(VENV)/run ## close a month of the sample operator; results in demo/
 
 test: $(VENV)/dev ## run the tests
 	@$(BIN)/python -m pytest -n auto
+
+endurance: $(VENV)/dev ## hundreds of kills, power cuts, bad disks and malformed events (30 min)
+	@$(BIN)/python -m pytest -n 2 -m endurance --override-ini "addopts=-ra --strict-markers --import-mode=importlib"
 
 test-slurm: $(VENV)/dev ## collect from a real Slurm that is installed and started for it (root; 2 to 5 min)
 	@$(BIN)/python -m pytest tests/real_slurm -m slurm --override-ini "addopts=-ra --strict-markers --import-mode=importlib"

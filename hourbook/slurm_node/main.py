@@ -28,7 +28,8 @@ def parser(program: str = "hourbook collect slurm") -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog=program,
         description="Ask sacct for a cluster's jobs, keep them on disk, send them to Hourbook; run where sacct works",
-        epilog=f"The key, of `hourbook key create --role collector`, is read from ${KEY_VARIABLE} or --key-file.",
+        epilog=f"The key, of `hourbook key create --role collector`, is read from ${KEY_VARIABLE} or --key-file. "
+        f"Example: {program} --cluster hpc1 --server https://billing.example.cn --key-file key",
     )
     add = words.add_argument
     add("--cluster", required=True, help="as Slurm (ClusterName) and Hourbook call it")

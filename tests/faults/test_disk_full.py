@@ -21,7 +21,7 @@ POSTS = 20
 ILL_SECONDS = 3  # long enough for the sealer and the accruer to have their turn
 VISIBLE_SECONDS = 120
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)]
+pytestmark = [pytest.mark.endurance, pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)]
 
 
 @pytest.fixture(params=bad_disks(), ids=lambda kind: kind.__name__)

@@ -21,11 +21,12 @@ from .test_postgresql_killed import busy_processes, end_politely, kill
 
 KILLS = int(os.environ.get("HOURBOOK_TEST_KILLS", "200"))
 FEW = 20  # of a broken build: it is caught sooner
+ROUNDS = 4  # on a slow machine a server may do too little in its life for the break to show
 CRASHES = 30
 # What must have been acknowledged in two hundred kills, or too little was at stake.
 LEAST_PAYMENTS, LEAST_RECEIPTS = 20, 10
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.endurance
 
 
 def enough(said: Said) -> bool:
@@ -51,9 +52,12 @@ def test_whatever_was_acknowledged_survives_two_hundred_kills_and_counts_once(
 @pytest.mark.parametrize("broken", SEEN_WHEN_KILLED)
 def test_a_build_that_is_broken_is_caught(broken: str, new_home: NewHome, tmp_path: Path) -> None:
     with site(new_home(tmp_path / "home", NOW), tmp_path, new_seed(), broken=broken) as here:
-        with running(here.senders()):
-            here.kill_often(FEW)
-        assert complaints(replace(here, broken="")) != [], f"{broken} went unnoticed: the proof proves nothing"
+        for _ in range(ROUNDS):
+            with running(here.senders()):
+                here.kill_often(FEW)
+            if complaints(replace(here, broken="")):
+                return
+        pytest.fail(f"{broken} went unnoticed: the proof proves nothing")
 
 
 @pytest.mark.timeout(900)

@@ -43,7 +43,7 @@ def test_a_sample_of_all_that_is_malformed_does_no_harm(tmp_path: Path) -> None:
         assert sum(row["jobs"] for row in rows if row["cluster"] == "hpc1") == BEFORE + good
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_a_hundred_thousand_malformed_events_do_no_harm(tmp_path: Path) -> None:
     home, keys = copy_home(tmp_path)

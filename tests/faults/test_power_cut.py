@@ -38,7 +38,7 @@ MOST_CUTS = 12  # in one run, each at a failure
 ROUNDS = 32
 SEED = 20_261_125
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.endurance
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ CUTS = int(os.environ.get("HOURBOOK_TEST_CUTS", "30"))
 LOAD_SECONDS = 10  # at least, and on a slow machine until there are as many
 LEAST_VERSIONS = 20  # of the lake
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)]
+pytestmark = [pytest.mark.endurance, pytest.mark.parametrize("new_home", ["sqlite"], indirect=True)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -44,7 +44,7 @@ def learn_more(operator: Operator) -> None:
     operator.used(
         Run("late", "physics", "2026-10-06T09:00", core_hours=5),
         Run("o2", "bio", "2026-10-06T08:00", core_hours=1, revision=2),
-        Run("n1", "dev", "2026-11-20T08:00", revision=2),
+        Run("n1", "dev", "2026-11-20T08:00", revision=2, partition="gpu"),
         Run("new", "chem", "2026-12-06T08:00", core_hours=8),
     )
     operator.apply(

@@ -13,7 +13,7 @@ from metering.usage_schema import KEY_PATTERN, NAME_PATTERN
 NAMES = st.one_of(
     st.sampled_from(["hpc1", "a b", "Ω:x", "用户", 'say "x"', "back\\slash", "null", "true", ": null", "e" * 256]),
     st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
-        re.compile(NAME_PATTERN).match
+        re.compile(NAME_PATTERN).fullmatch
     ),
 )
 ODD_TEXTS = [
@@ -74,7 +74,7 @@ def good_events(draw: st.DrawFn) -> dict[str, Any]:
     data |= draw(st.fixed_dictionaries({}, optional=counts))
     keys = st.text(
         st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters=";"), min_size=1, max_size=5
-    ).filter(re.compile(KEY_PATTERN).match)
+    ).filter(re.compile(KEY_PATTERN).fullmatch)
     amounts: dict[str, st.SearchStrategy[Any]] = {name: st.integers(0, 2**31) for name in PLACES["amount"]}
     amounts["cards"] = st.dictionaries(keys, st.sampled_from(CARDS), max_size=3)
     amounts["counters"] = st.dictionaries(keys, st.integers(0, 2**53 - 1), max_size=3)
