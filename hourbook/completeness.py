@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -197,3 +198,17 @@ def waive(home: Home, cluster: str, period: Period, *, reason: str, by: str) -> 
         lambda session: metering.add_waivers(session, waivers, reason=reason, waived_by=by, now=home.now()),
     )
     return list(runs_of(checks))
+
+
+def run_body(run: Run) -> dict[str, Any]:
+    """Return consecutive hours as they are told."""
+    first, one = run.first, run.hours == 1
+    return {
+        "cluster": first.cluster,
+        "first_hour": f"{first.hour:%Y-%m-%dT%H:00:00Z}",
+        "hours": run.hours,
+        "state": first.state,
+        "stated": first.stated if one else None,
+        "arrived": first.arrived if one else None,
+        "silent": list(first.silent),
+    }

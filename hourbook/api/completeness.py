@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, Field
@@ -15,11 +15,11 @@ from hourbook.api.access import Collector, GapReader, Tending
 from hourbook.api.bodies import REFUSALS, Body, ErrorBody, Responses, json_response
 from hourbook.api.event_words import Text, author
 from hourbook.completeness import (
-    Run,
     check_hours,
     expects_statements,
     month_hours,
     not_compared,
+    run_body,
     runs_of,
     state_hours,
     undescribed,
@@ -137,20 +137,6 @@ def get_gaps(asked: Annotated[GapParameters, Query()], caller: GapReader, home: 
 
 def _shown(caller: Caller, cluster: str) -> bool:
     return caller.role != "collector" or caller.may_report(cluster)
-
-
-def run_body(run: Run) -> dict[str, Any]:
-    """Return consecutive hours as they are told."""
-    first, one = run.first, run.hours == 1
-    return {
-        "cluster": first.cluster,
-        "first_hour": f"{first.hour:%Y-%m-%dT%H:00:00Z}",
-        "hours": run.hours,
-        "state": first.state,
-        "stated": first.stated if one else None,
-        "arrived": first.arrived if one else None,
-        "silent": list(first.silent),
-    }
 
 
 class WaiverBody(Body):

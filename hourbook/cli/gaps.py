@@ -23,6 +23,7 @@ from hourbook.completeness import (
     expects_statements,
     month_hours,
     not_compared,
+    run_body,
     runs_of,
     state_hours,
     undescribed,
@@ -117,16 +118,7 @@ def _tell_not_compared(clusters: Sequence[str]) -> None:
 
 
 def _row(run: Run) -> dict[str, object]:
-    first, one = run.first, run.hours == 1
-    return {
-        "cluster": first.cluster,
-        "first_hour": f"{first.hour:%Y-%m-%dT%H:00:00Z}",
-        "hours": run.hours,
-        "state": first.state,
-        "stated": first.stated if one else None,
-        "arrived": first.arrived if one else None,
-        "silent": ", ".join(first.silent),
-    }
+    return {**run_body(run), "silent": ", ".join(run.first.silent)}
 
 
 def _print_calendar(checks: Sequence[HourCheck]) -> None:
